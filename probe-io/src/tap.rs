@@ -8,7 +8,6 @@ use std::io;
 use std::sync::Arc;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use aya::programs::links::LinkOrder;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use nix::net::if_::if_nametoindex;
@@ -17,7 +16,8 @@ use probe_host::link::{NameError, check_name};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 
-use crate::backend::ebpf::attach::{Classifier, classifier};
+use crate::backend::ebpf::attach::{Classifier, Place, classifier};
+use crate::backend::ebpf::clsact::Abandoned;
 use crate::backend::ebpf::object;
 use crate::backend::ebpf::object::{TAP_EGRESS, TAP_INGRESS};
 use crate::backend::error::{ObjectError, root_cause};
@@ -159,7 +159,9 @@ fn tap(object: &mut TapObject, interface: &str, index: u32, direction: Direction
         Direction::Egress => (TcAttachType::Egress, "egress"),
     };
     let program = object.program(direction)?;
-    classifier(program, interface, index, kernel, LinkOrder::first()).map_err(|source| TapError::Refused {
+    let (place, abandoned) = (Place::BeforeOthers, Abandoned::Remove);
+    let attached = classifier(program, interface, index, kernel, place, abandoned);
+    attached.map_err(|source| TapError::Refused {
         interface: interface.to_owned(),
         direction: word,
         source: Box::new(source),

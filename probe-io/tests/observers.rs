@@ -9,13 +9,14 @@
 mod line;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, fs, ptr, thread};
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
@@ -289,6 +290,37 @@ fn bare_probes_are_stamped_in_the_order_of_the_path() {
 #[test]
 fn probes_in_a_tunnel_are_stamped_inside_and_outside() {
     probes_are_stamped(true, &TUNNEL);
+}
+
+#[test]
+fn probes_with_their_payload_in_pages_are_stamped_too() {
+    let Some(hosts) = Hosts::new(true) else { return };
+    let mut observers = hosts.observe(1);
+    hosts.warm_up();
+    let socket = within(&hosts.port(1), || UdpSocket::bind((OWN[0][0], 0))).unwrap();
+    socket.connect((OWN[1][0], PORT)).unwrap();
+    let mut packet = [0; BASE_LEN];
+    packet[..4].copy_from_slice(&7_777_u32.to_be_bytes());
+    send_pages(&socket, &packet);
+    thread::sleep(Duration::from_millis(200));
+    let stamps = drain(&mut observers);
+    let hooks = observers.hooks();
+    let path = stamps.iter().filter(|stamp| stamp.seq == 7_777);
+    assert_eq!(
+        path.map(|stamp| hooks[usize::from(stamp.hook.0)].device.as_str())
+            .collect::<Vec<_>>(),
+        ["leg1", "vxlan0", "u1"]
+    );
+}
+
+/// Sends a datagram without copying it: only its headers are in the linear part of the packet.
+fn send_pages(socket: &UdpSocket, payload: &[u8]) {
+    let (read, mut write) = std::io::pipe().unwrap();
+    write.write_all(payload).unwrap();
+    let (from, to) = (read.as_raw_fd(), socket.as_raw_fd());
+    // SAFETY: without offsets, the call takes integers alone.
+    let sent = unsafe { libc::splice(from, ptr::null_mut(), to, ptr::null_mut(), payload.len(), 0) };
+    assert_eq!(sent, payload.len() as isize);
 }
 
 #[test]

@@ -173,6 +173,9 @@ fn a_test_port_is_one_of_four() {
         for port in 0..=u16::MAX {
             let expected = port != 0 && test_ports.contains(&port);
             assert_eq!(settings.is_test_port(port), expected, "{port} of {test_ports:?}");
+            let or_862 = test_ports.contains(&port) || test_ports.contains(&862);
+            assert_eq!(may_be_one_of(port, 862, test_ports), or_862, "{port} of {test_ports:?}");
+            assert_eq!(may_be_one_of(862, port, test_ports), or_862, "{port} of {test_ports:?}");
         }
     }
 }

@@ -2,9 +2,9 @@
 
 pub(crate) mod attach;
 mod bpf_link;
-mod clsact;
+pub(crate) mod clsact;
 pub(crate) mod handover;
-mod hooks;
+pub(crate) mod hooks;
 mod log;
 pub mod object;
 mod ring;

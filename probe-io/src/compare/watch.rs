@@ -4,13 +4,13 @@ use std::io;
 
 use aya::maps::{Array, MapData};
 use aya::programs::TcAttachType;
-use aya::programs::links::LinkOrder;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use nix::net::if_::if_nametoindex;
 use probe_common::abi::ABI_VERSION;
 use probe_common::compare::WatchSettings;
 
-use crate::backend::ebpf::attach::{Classifier, classifier};
+use crate::backend::ebpf::attach::{Classifier, Place, classifier};
+use crate::backend::ebpf::clsact::Abandoned;
 use crate::backend::ebpf::object;
 use crate::backend::error::ObjectError;
 
@@ -70,12 +70,13 @@ impl Watch {
         }
         let index =
             if_nametoindex(interface).map_err(|error| ObjectError::program(OUT)(io::Error::from(error).into()))?;
-        let mut link = |name, direction, order| {
+        let mut link = |name, direction, place| {
             let program = object::classifier(&mut self.ebpf, name)?;
-            classifier(program, interface, index, direction, order).map_err(ObjectError::program(name))
+            let attached = classifier(program, interface, index, direction, place, Abandoned::Remove);
+            attached.map_err(ObjectError::program(name))
         };
-        let out = link(OUT, TcAttachType::Egress, LinkOrder::last())?;
-        let into = link(IN, TcAttachType::Ingress, LinkOrder::first())?;
+        let out = link(OUT, TcAttachType::Egress, Place::AfterOthers)?;
+        let into = link(IN, TcAttachType::Ingress, Place::BeforeOthers)?;
         self.links = Some([out, into]);
         Ok(())
     }

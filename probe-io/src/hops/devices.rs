@@ -168,7 +168,8 @@ impl Census {
         }
     }
 
-    fn waiting(&self) -> impl Iterator<Item = &Device> {
+    /// Devices that are neither observed nor given up.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Device> {
         let is_waiting = |device: &&Device| {
             let index = device.index;
             !self.observed.contains_key(&index) && !self.given_up.contains(&index)

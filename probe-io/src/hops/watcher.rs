@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use aya::programs::links::LinkOrder;
 use aya::programs::{ProgramError, TcAttachType};
 use log::{debug, warn};
 use nix::net::if_::if_nametoindex;
@@ -18,7 +17,9 @@ use probe_host::link::{Notices, links};
 use probe_host::netns;
 use probe_host::privileges::{Capability, hold_capabilities, keep_of_thread};
 
-use crate::backend::ebpf::attach::{Classifier, classifier};
+use crate::backend::ebpf::attach::{Classifier, Place, classifier};
+use crate::backend::ebpf::clsact::{self, Abandoned};
+use crate::backend::ebpf::hooks::has_tcx;
 use crate::backend::ebpf::object::{HOPS_EGRESS, HOPS_INGRESS};
 use crate::backend::error::root_cause;
 use crate::hops::devices::{Census, Device, candidates};
@@ -156,7 +157,17 @@ impl Rounds {
         };
         rounds.look()?;
         let devices = rounds.attach(monotonic_ns())?;
+        rounds.clean();
         Ok((rounds, maps, devices))
+    }
+
+    /// Removes what a killed agent has left at devices that are not observed yet.
+    fn clean(&self) {
+        if !has_tcx() {
+            for device in self.census.waiting() {
+                clsact::clean(&device.name, device.index.cast_signed());
+            }
+        }
     }
 
     fn follow_order(&mut self, order: &Order) -> Outcome {
@@ -208,8 +219,12 @@ impl Rounds {
         for index in plan.detach {
             self.observers.remove(&index);
         }
+        let abandoned = match self.is_reduced {
+            true => Abandoned::Leave,
+            false => Abandoned::Remove,
+        };
         for device in plan.attach {
-            match observe(&mut self.programs, &device) {
+            match observe(&mut self.programs, &device, abandoned) {
                 Ok(observer) => {
                     debug!("--hops: observing {}", device.name);
                     self.observers.insert(device.index, observer);
@@ -236,10 +251,11 @@ impl Rounds {
 }
 
 /// Attaches before all others, which may end the chain or redirect packets.
-fn observe(programs: &mut HopPrograms, device: &Device) -> Result<Observer, ProgramError> {
+fn observe(programs: &mut HopPrograms, device: &Device, abandoned: Abandoned) -> Result<Observer, ProgramError> {
     let mut attach = |name, hook| {
         let program = programs.get(name).map_err(|_| ProgramError::NotLoaded)?;
-        classifier(program, &device.name, device.index, hook, LinkOrder::first())
+        let place = Place::BeforeOthers;
+        classifier(program, &device.name, device.index, hook, place, abandoned)
     };
     let egress = attach(HOPS_EGRESS, TcAttachType::Egress)?;
     let ingress = attach(HOPS_INGRESS, TcAttachType::Ingress)?;

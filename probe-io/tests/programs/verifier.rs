@@ -4,7 +4,7 @@ use aya::programs::ProgramInfo;
 use probe_core::rings::Rings;
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
 
-use crate::rig;
+use crate::{hops, rig};
 
 /// Instructions that the verifier processes before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`, `include/linux/bpf.h`).
 const LIMIT: u32 = 1_000_000;
@@ -15,10 +15,13 @@ fn the_verifier_is_far_from_its_limit() {
         return;
     }
     let mut object = Object::load(0, Rings::NONE).unwrap();
+    let [out, into] = hops::program_infos();
     let infos = [
         object.xdp().unwrap().info().unwrap(),
         object.classifier(INGRESS).unwrap().info().unwrap(),
         object.classifier(EGRESS).unwrap().info().unwrap(),
+        out,
+        into,
     ];
     let release = nix::sys::utsname::uname().unwrap();
     for info in infos {

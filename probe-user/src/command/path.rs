@@ -3,5 +3,5 @@
 pub mod args;
 pub mod config;
 mod forwarding;
-mod output;
+pub mod output;
 pub mod run;

@@ -337,7 +337,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
 }
 
 /// The hops of [`good`] over a VXLAN tunnel.
-fn hop_window() -> HopWindow {
+pub fn hop_window() -> HopWindow {
     let hooks = |devices: [(&str, Role); 3]| -> Arc<[Hook]> {
         let hook = |(device, role): (&str, Role)| Hook {
             device: device.to_owned(),

@@ -131,7 +131,7 @@ pub const RECORDS: &[Record] = &[
     },
     Record {
         kind: "output",
-        commands: "agent, reflect, ping, compare, controller, hub, volley",
+        commands: "agent, reflect, ping, path, compare, controller, hub, volley",
         meaning: "Records were left out because the reader was too slow; before the next record that is written, and before the summary.",
         fields: &[&[
             ("left_out", "object", "Number of records left out since the start, by type; types of the controller are `event` and `report`, of the hub `event`."),
@@ -146,14 +146,14 @@ pub const RECORDS: &[Record] = &[
     },
     Record {
         kind: "hops",
-        commands: "agent --hops",
+        commands: "agent --hops, path",
         meaning: "Where the unicast probes of one window spent their time, and where they were lost; after the record `window`. \
                   Forward is from this host to the peer. A segment that was not seen is not in `parts`.",
         fields: &[HOPS],
     },
     Record {
         kind: "outlier",
-        commands: "agent --hops",
+        commands: "agent --hops, path",
         meaning: "One probe whose round trip took longer than the threshold (`--outlier`).",
         fields: &[OUTLIER],
     },
@@ -215,6 +215,52 @@ pub const RECORDS: &[Record] = &[
                 ("reply.tlvs_forged", "boolean", "Whether the HMAC of the TLVs is missing or wrong."),
             ],
         ],
+    },
+    Record {
+        kind: "start",
+        commands: "path",
+        meaning: "What is probed; the first record.",
+        fields: &[
+            &[
+                ("version", "string", "Version of kstamp."),
+                ("interface", "string", "Interface."),
+                ("peer", "string", "Address."),
+                ("peer_name", "string?", "Name of the agent there; null if it does not tell."),
+                ("port", "integer", "UDP port of the peer."),
+                ("ssid", "integer", "Session identifier of the probes."),
+                ("count", "integer", "Number of probes."),
+                ("interval_ns", "ns", "Time between two probes."),
+                ("timeout_ns", "ns", "Time after which a probe is lost."),
+                ("kernel", "string", "Kernel release."),
+                ("time", "time", "When it started."),
+            ],
+            OVS,
+        ],
+    },
+    Record {
+        kind: "forwarding",
+        commands: "path",
+        meaning: "How Open vSwitch of this host forwards the probes, by its own word (`ofproto/trace`); none where it cannot be asked.",
+        fields: &[&[
+            ("flow", "string", "The flow that it was asked about."),
+            ("bridges", "list of strings", "Bridges that the flow passes, in this order."),
+            ("megaflow", "string?", "What packets must have in common to be forwarded alike by the datapath."),
+            ("actions", "list of strings", "Actions of the datapath; several if packets go through it again."),
+        ]],
+    },
+    Record {
+        kind: "summary",
+        commands: "path",
+        meaning: "Counts over the run; the last record.",
+        fields: &[&[
+            ("sent", "integer", "Probes that left this host."),
+            ("received", "integer", "Probes answered within the timeout."),
+            ("lost", "integer", "Probes not answered within the timeout."),
+            ("late", "integer", "Replies after the timeout; their probes stay lost."),
+            ("pending", "integer", "Probes still waiting at the end."),
+            ("send_failed", "integer", "Probes that never left this host."),
+            ("rtt_ns", "distribution?", "Round-trip delay, less the time in the reflector."),
+        ]],
     },
     Record {
         kind: "compare",

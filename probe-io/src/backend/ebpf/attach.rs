@@ -11,7 +11,7 @@ use probe_core::attach::AttachMode;
 use probe_host::link::Link;
 
 use crate::backend::ebpf::bpf_link::BpfLink;
-use crate::backend::ebpf::clsact::{self, Clsact};
+use crate::backend::ebpf::clsact::{self, Abandoned, Clsact};
 use crate::backend::ebpf::handover::Handover;
 use crate::backend::ebpf::hooks;
 use crate::backend::ebpf::object::{EGRESS, INGRESS, Object};
@@ -189,24 +189,40 @@ pub(crate) fn classifier_before_others(
     link: &Link,
     direction: TcAttachType,
 ) -> Result<Classifier, ProgramError> {
-    classifier(program, &link.name, link.index, direction, LinkOrder::first())
+    let (place, abandoned) = (Place::BeforeOthers, Abandoned::Remove);
+    classifier(program, &link.name, link.index, direction, place, abandoned)
 }
 
-/// Uses TCX from kernel 6.6 on, at the place of `order`. On older kernels uses a filter on the clsact qdisc, before
-/// existing ones.
+/// When a program sees packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    BeforeOthers,
+    AfterOthers,
+}
+
+/// Uses TCX from kernel 6.6 on. On older kernels uses a filter on the clsact qdisc, which cannot be placed after others.
 pub(crate) fn classifier(
     program: &mut SchedClassifier,
     interface: &str,
     index: u32,
     direction: TcAttachType,
-    order: LinkOrder,
+    place: Place,
+    abandoned: Abandoned,
 ) -> Result<Classifier, ProgramError> {
     let (qdisc, options) = if hooks::has_tcx() {
+        let order = match place {
+            Place::BeforeOthers => LinkOrder::first(),
+            Place::AfterOthers => LinkOrder::last(),
+        };
         (None, TcAttachOptions::TcxOrder(order))
     } else {
-        let qdisc = Clsact::ensure(interface, index)?;
+        let qdisc = Clsact::ensure(interface, index, abandoned)?;
+        let priority = match place {
+            Place::BeforeOthers => clsact::priority_before_others(index, direction),
+            Place::AfterOthers => 0,
+        };
         let options = NlOptions {
-            priority: clsact::priority_before_others(index, direction),
+            priority,
             ..NlOptions::default()
         };
         (Some(qdisc), TcAttachOptions::Netlink(options))

@@ -38,20 +38,22 @@ pub(crate) struct Clsact {
     ours: bool,
 }
 
+/// What to do with filters whose programs no process seems to hold. Those of an agent in another PID namespace look so, too:
+/// agents that attach again must leave them, or they would detach each other for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Abandoned {
+    Remove,
+    Leave,
+}
+
 impl Clsact {
-    /// Makes sure that `interface`, of index `index`, has the qdisc, and no filter of a killed agent.
-    pub(crate) fn ensure(interface: &str, index: u32) -> Result<Self, TcError> {
+    /// Makes sure that `interface`, of index `index`, has the qdisc.
+    pub(crate) fn ensure(interface: &str, index: u32, abandoned: Abandoned) -> Result<Self, TcError> {
         let index = index.cast_signed();
-        let abandoned = match remove_abandoned(index) {
-            Ok(number) => number,
-            Err(error) => {
-                debug!("cannot look at the filters of {interface}: {error}");
-                0
-            }
+        let abandoned = match abandoned {
+            Abandoned::Remove => clean(interface, index),
+            Abandoned::Leave => 0,
         };
-        if abandoned > 0 {
-            warn!("{interface}: removed {abandoned} TC filters that a killed kstamp had left");
-        }
         let added = match qdisc_add_clsact(interface) {
             Ok(()) => true,
             Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
@@ -71,6 +73,18 @@ impl Drop for Clsact {
             let _ = delete(self.index);
         }
     }
+}
+
+/// Removes what a killed agent has left on `interface`, of index `index`. Returns how many filters.
+pub(crate) fn clean(interface: &str, index: i32) -> usize {
+    let abandoned = remove_abandoned(index).unwrap_or_else(|error| {
+        debug!("cannot look at the filters of {interface}: {error}");
+        0
+    });
+    if abandoned > 0 {
+        warn!("{interface}: removed {abandoned} TC filters that a killed kstamp had left");
+    }
+    abandoned
 }
 
 /// Removes our filters whose programs no process holds. Returns how many there were.

@@ -17,7 +17,7 @@ const BPF_TCX_EGRESS: u32 = 47;
 const MAX_PROGRAMS: usize = 64;
 
 /// TCX, from kernel 6.6 on.
-pub(super) fn has_tcx() -> bool {
+pub(crate) fn has_tcx() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 

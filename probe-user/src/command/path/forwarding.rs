@@ -18,7 +18,7 @@ pub struct Switches {
 }
 
 /// The flow of the probes, and what becomes of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Forwarding {
     pub flow: String,
     #[serde(flatten)]

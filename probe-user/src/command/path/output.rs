@@ -23,6 +23,7 @@ pub struct PathStart {
     pub version: String,
     pub interface: String,
     pub peer: IpAddr,
+    pub peer_name: Option<String>,
     pub port: u16,
     pub ssid: u16,
     pub count: u64,
@@ -141,9 +142,14 @@ impl PathOutput {
 fn write_start(start: &PathStart, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "PATH from {} to {} port {}: {} of STAMP, one each {}",
+        "PATH from {} to {}{} port {}: {} of STAMP, one each {}",
         start.interface,
         start.peer,
+        start
+            .peer_name
+            .iter()
+            .map(|name| format!(" {name}"))
+            .collect::<String>(),
         start.port,
         count(start.count, "probe"),
         duration_u64(start.interval_ns)
@@ -194,4 +200,79 @@ fn write_summary(summary: &PathSummary, out: &mut dyn Write) -> io::Result<()> {
     let Some(rtt) = &summary.rtt_ns else { return Ok(()) };
     let values = [rtt.min, rtt.mean, rtt.p50, rtt.p99, rtt.max].map(duration);
     writeln!(out, "rtt min/mean/p50/p99/max = {}", values.join(" / "))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use probe_host::ovs::Trace;
+
+    use super::*;
+    use crate::output::fixtures;
+
+    pub fn start() -> PathStart {
+        let of_agent = fixtures::start();
+        PathStart {
+            version: of_agent.version,
+            interface: "port1".to_owned(),
+            peer: fixtures::ip("10.1.1.6"),
+            peer_name: Some("h2:port2".to_owned()),
+            port: 1910,
+            ssid: 7,
+            count: 50,
+            interval_ns: 100_000_000,
+            timeout_ns: 1_000_000_000,
+            ovs: Some(fixtures::port_facts()),
+            kernel: of_agent.kernel,
+            time: of_agent.time,
+        }
+    }
+
+    pub fn forwarding() -> Forwarding {
+        Forwarding {
+            flow: "udp,in_port=1".to_owned(),
+            trace: Trace {
+                bridges: vec!["br-int".to_owned(), "br-ex".to_owned()],
+                megaflow: Some("recirc_id=0,eth,udp,in_port=1".to_owned()),
+                actions: vec!["set(tunnel(tun_id=0x2a)),3".to_owned()],
+            },
+        }
+    }
+
+    pub fn summary() -> PathSummary {
+        PathSummary {
+            sent: 50,
+            received: 48,
+            lost: 1,
+            late: 0,
+            pending: 1,
+            send_failed: 0,
+            rtt_ns: fixtures::good().rtt_ns,
+        }
+    }
+
+    #[test]
+    fn text_has_flow_bridges_and_counts() {
+        let text = |write: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
+            let mut out = Vec::new();
+            write(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let begun = text(&|out| write_start(&start(), out));
+        assert!(
+            begun.starts_with("PATH from port1 to 10.1.1.6 h2:port2 port 1910: 50 probes of STAMP, one each 100"),
+            "{begun}"
+        );
+        assert!(begun.contains("\nin Open vSwitch: "), "{begun}");
+        let forwarded = text(&|out| write_forwarding(&forwarding(), None, out));
+        assert_eq!(
+            forwarded,
+            "\nOpen vSwitch forwards these probes by br-int → br-ex\n  flow: udp,in_port=1\n  megaflow: \
+             recirc_id=0,eth,udp,in_port=1\n  datapath actions: set(tunnel(tun_id=0x2a)),3\n"
+        );
+        let ended = text(&|out| write_summary(&summary(), out));
+        assert!(
+            ended.starts_with("\n50 probes sent, 48 replies, 2.04 % lost, 1 still waiting\nrtt min/mean/p50/p99/max = "),
+            "{ended}"
+        );
+    }
 }

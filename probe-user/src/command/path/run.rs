@@ -63,7 +63,8 @@ pub async fn run(config: PathConfig) -> Result<()> {
     };
     let switches = Switches::connect(&config.ovsdb, interface).await?;
     let started_ns = monotonic_ns();
-    output.start(&start(&config, switches.as_ref()))?;
+    let peer_name = identity.as_ref().map(|(identity, _)| identity.name.clone());
+    output.start(&start(&config, peer_name.clone(), switches.as_ref()))?;
     let mut agent = Agent::new(core(&config), started_ns);
     if let Some((identity, same_clock)) = &identity {
         agent.set_same_clock(config.peer, *same_clock);
@@ -72,7 +73,7 @@ pub async fn run(config: PathConfig) -> Result<()> {
     let mut run = Run {
         utc: UtcOffset::new(started_ns, realtime_ns()),
         agent,
-        peer_name: identity.map(|(identity, _)| identity.name),
+        peer_name,
         to,
         netlink,
         link,
@@ -134,11 +135,12 @@ fn hops_config(config: &PathConfig) -> HopsConfig {
     }
 }
 
-fn start(config: &PathConfig, switches: Option<&Switches>) -> PathStart {
+fn start(config: &PathConfig, peer_name: Option<String>, switches: Option<&Switches>) -> PathStart {
     PathStart {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         interface: config.interface.clone(),
         peer: config.peer,
+        peer_name,
         port: config.port,
         ssid: config.ssid,
         count: config.count,

@@ -14,6 +14,7 @@ use crate::command::compare::output::tests::comparison;
 use crate::command::controller::output::tests::report;
 use crate::command::controller::output::{jsonl as controller, model};
 use crate::command::hub::output as hub;
+use crate::command::path::output::tests as path;
 use crate::command::ping::output::{PingSample, PingStart};
 use crate::command::volley::output::tests as volley;
 use crate::output::field_lists::DISTRIBUTION;
@@ -147,6 +148,18 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", text(&|out| record("sample", AGENT, &sample, out).unwrap())),
         ("ping", text(&|out| record("start", AGENT, &ping_start, out).unwrap())),
         ("ping", text(&|out| record("sample", AGENT, &ping, out).unwrap())),
+        (
+            "path",
+            text(&|out| record("start", AGENT, &path::start(), out).unwrap()),
+        ),
+        (
+            "path",
+            text(&|out| record("forwarding", AGENT, &path::forwarding(), out).unwrap()),
+        ),
+        (
+            "path",
+            text(&|out| record("summary", AGENT, &path::summary(), out).unwrap()),
+        ),
         ("compare", text(&|out| compare::write(&comparison(), out).unwrap())),
         (
             "volley",

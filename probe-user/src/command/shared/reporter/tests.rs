@@ -4,7 +4,7 @@ use serde_json::Value;
 use super::*;
 use crate::command::{Command, read};
 use crate::output::AgentFormat;
-use crate::output::fixtures::unmeasured;
+use crate::output::fixtures::{self, unmeasured};
 
 fn peer() -> IpAddr {
     [10, 1, 1, 6].into()
@@ -14,6 +14,21 @@ fn summary() -> Report {
     Report {
         end_ns: monotonic_ns(),
         ..unmeasured("10.1.1.6")
+    }
+}
+
+fn identity(receive: &str) -> Identity {
+    Identity {
+        name: "h2:p2".to_owned(),
+        version: "0.1.0".to_owned(),
+        instance: None,
+        receive: receive.to_owned(),
+        egress: "tc".to_owned(),
+        synchronised: false,
+        error_ns: 0,
+        stateful: true,
+        responder: None,
+        volley_limit: None,
     }
 }
 
@@ -75,22 +90,50 @@ fn a_peer_that_has_moved_was_not_down() {
 }
 
 #[test]
+fn hops_have_the_peers_name_and_samples_their_stamps() {
+    let directory = tempfile::tempdir().unwrap();
+    let [output, samples] = ["out", "samples"].map(|name| directory.path().join(name));
+    let mut reporter = Reporter::open(&OutputConfig {
+        agent: "h1:p1".to_owned(),
+        format: AgentFormat::Jsonl,
+        output: Some(output.clone()),
+        samples: Some(samples.clone()),
+    })
+    .unwrap();
+    reporter.introduced(peer(), &identity("tc"));
+    for event in [
+        HopEvent::Probe(Box::new(fixtures::hop_sample())),
+        HopEvent::Window(Box::new(fixtures::hop_window())),
+    ] {
+        reporter.hop_event(&event).unwrap();
+    }
+    drop(reporter);
+    let read = |path| serde_json::from_str::<Value>(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let hops = read(output);
+    assert_eq!((&hops["type"], &hops["peer_name"]), (&"hops".into(), &"h2:p2".into()));
+    let parts = hops["parts"].as_array().unwrap();
+    assert_eq!(
+        (&parts[0]["segment"], &parts[0]["direction"]),
+        (&"own_switch".into(), &"forward".into())
+    );
+    let sample = read(samples);
+    assert_eq!(
+        (&sample["type"], &sample["lost_segment"]),
+        (&"hop_sample".into(), &"underlay".into())
+    );
+    let [first, last] = [0, 1].map(|place| &sample["stamps"][place]);
+    assert_eq!(
+        (&first["device"], &last["device"]),
+        (&"vxlan_sys_4789".into(), &"eth0".into())
+    );
+    let sent_ns = sample["sent_ns"].as_u64().unwrap();
+    assert_eq!(first["at_ns"].as_u64().unwrap() - sent_ns, 12_000, "by one clock");
+}
+
+#[test]
 fn the_attach_mode_is_taken_from_the_peers_identity() {
-    let reported_mode = |receive: &str| {
-        let identity = Identity {
-            name: "h2:p2".to_owned(),
-            version: "0.1.0".to_owned(),
-            instance: None,
-            receive: receive.to_owned(),
-            egress: "tc".to_owned(),
-            synchronised: false,
-            error_ns: 0,
-            stateful: true,
-            responder: None,
-            volley_limit: None,
-        };
-        reported(|reporter| reporter.introduced(peer(), &identity))["peer_attach"].clone()
-    };
+    let reported_mode =
+        |receive: &str| reported(|reporter| reporter.introduced(peer(), &identity(receive)))["peer_attach"].clone();
     assert_eq!(reported_mode("xdp-native"), "xdp-native");
     assert_eq!(
         reported_mode("\u{1b}[2J"),

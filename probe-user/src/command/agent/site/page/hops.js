@@ -67,6 +67,10 @@ function notes(record) {
     all.push(`The far half${of(record.own_half)} is missing: ${why}.`);
   }
   if (record.contradictory) all.push(`Stamps of ${record.contradictory} probes contradict each other, and are not used.`);
+  if (record.clock) {
+    const bound = record.clock_bound_ns === null ? "" : `, ± ${duration(record.clock_bound_ns)}`;
+    all.push(`The underlay by direction rests on the clock: ${record.clock}${bound}.`);
+  }
   return all.join(" ");
 }
 
@@ -86,7 +90,7 @@ export class Hops {
   #bar = make("div", { class: "bar", role: "img" });
   #key = make("ul", { class: "key" });
   #note = make("p", { class: "note" });
-  #table = make("div", { class: "scroll" });
+  #table = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Segments" });
   #lost = make("p", { class: "note" });
   #outliers = make("ol", { class: "events" });
   #peer = null;
