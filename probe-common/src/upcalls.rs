@@ -3,7 +3,7 @@
 use crate::abi::Address;
 use crate::hops::HopSettings;
 
-/// Size of the ring buffer: 1,024 records.
+/// Size of the ring buffer: 910 records.
 pub const RECORDS_BYTES: u32 = 65_536;
 
 /// Upcalls without an answer that are remembered. The oldest make room; every processor keeps 128 free entries to itself.

@@ -65,8 +65,8 @@ fn kstamp_hops_in(context: TcContext) -> i32 {
 #[inline(always)]
 fn observe(context: &TcContext, direction: u8) -> Option<()> {
     // The length alone excludes most of the bytes that others move.
-    let length = opaque(context.len() as usize);
-    if !(ETHERNET_LEN..=MAX_PACKET_LEN).contains(&length) {
+    let length = context.len() as usize;
+    if length > MAX_PACKET_LEN {
         return None;
     }
     let settings = HOP_SETTINGS.get(0)?;
@@ -158,9 +158,14 @@ struct Copied {
 }
 
 impl Copied {
-    /// `length` is that of the packet, from 1 to `MAX_PACKET_LEN`.
+    /// `length` is that of the packet, at most `MAX_PACKET_LEN`.
     #[inline(always)]
     fn new(context: &TcContext, length: usize) -> Option<Self> {
+        // Before Linux 6.8 the verifier concludes neither "at least 1" from "not 0", nor two bounds from one comparison.
+        let length = opaque(length);
+        if length < ETHERNET_LEN {
+            return None;
+        }
         let packet = HOP_PACKET.get_ptr_mut(0)?.cast::<u8>();
         // SAFETY: there is room for so many bytes, and the helper checks that the packet has them.
         let status = unsafe { bpf_skb_load_bytes(context.skb.skb.cast(), 0, packet.cast(), length as u32) };

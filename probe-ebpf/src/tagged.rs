@@ -1,14 +1,30 @@
-//! Programs that only tests load: `BPF_PROG_TEST_RUN` cannot set up a VLAN tag outside the frame.
+//! Programs that only tests load: `BPF_PROG_TEST_RUN` cannot set up a VLAN tag outside the frame, nor a packet for programs
+//! that get its address.
 
 #![no_std]
 #![no_main]
 
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::helpers::bpf_skb_vlan_push;
-use aya_ebpf::macros::classifier;
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::macros::{classifier, map, raw_tracepoint};
+use aya_ebpf::maps::Array;
+use aya_ebpf::programs::{RawTracePointContext, TcContext};
 use probe_ebpf::hook::TcHook;
 use probe_ebpf::{egress, receive};
+
+/// Kernel memory that a test fills. It begins with its own address.
+#[map]
+static MEMORY: Array<[u64; 64]> = Array::with_max_entries(1, 0);
+
+/// Writes the address of the memory.
+#[raw_tracepoint]
+fn find_memory(_: RawTracePointContext) -> i32 {
+    if let Some(memory) = MEMORY.get_ptr_mut(0) {
+        // SAFETY: the entry is there for as long as the map.
+        unsafe { (*memory)[0] = memory as u64 };
+    }
+    0
+}
 
 /// Receives the packet as if a device had taken a VLAN tag out of it.
 #[classifier]

@@ -4,11 +4,12 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+#[allow(dead_code, reason = "the other programs use the rest")]
+mod atomic;
 #[macro_use]
 mod object_needs;
-
-use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
@@ -40,12 +41,27 @@ static UPCALL_RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
 #[map]
 static UPCALL_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
+/// Tells most packets that none of them can be an answer.
+#[map]
+static UPCALLS_OPEN: Array<Open> = Array::with_max_entries(1, 0);
+
+/// The upcalls of probes that have no answer so far.
+#[repr(C)]
+struct Open {
+    /// Too high if some never get one.
+    count: u64,
+    /// When the last one was sent up.
+    last_ns: u64,
+}
+
+/// An upcall that had no answer for this long will not get one.
+const ANSWER_TIMEOUT_NS: u64 = 10_000_000_000;
+
 /// `ovs_dp_upcall(dp, skb, key, upcall_info)`: the datapath sends a packet up.
 #[raw_tracepoint(tracepoint = "ovs_dp_upcall")]
 fn kstamp_upcall(context: RawTracePointContext) -> i32 {
     if let Some(passage) = find(&context) {
-        // Without room there is no record of this upcall.
-        let _ = UPCALLS_WAITING.insert(&passage, &monotonic_ns(), 0);
+        send_up(&passage);
     }
     0
 }
@@ -53,10 +69,44 @@ fn kstamp_upcall(context: RawTracePointContext) -> i32 {
 /// `ovs_do_execute_action(dp, skb, key, a, rem)`: the datapath carries out an action, which may be the first of an answer.
 #[raw_tracepoint(tracepoint = "ovs_do_execute_action")]
 fn kstamp_execute(context: RawTracePointContext) -> i32 {
-    if let Some(passage) = find(&context) {
+    if is_one_open()
+        && let Some(passage) = find(&context)
+    {
         answer(passage);
     }
     0
+}
+
+/// `None` if there is no room to remember the packet.
+#[inline(always)]
+fn send_up(passage: &Passage) -> Option<()> {
+    let now_ns = monotonic_ns();
+    UPCALLS_WAITING.insert(passage, &now_ns, 0).ok()?;
+    let open = UPCALLS_OPEN.get_ptr_mut(0)?;
+    // SAFETY: the entry is there for as long as the program. Another processor may write a little older time.
+    unsafe {
+        if now_ns.saturating_sub((&raw const (*open).last_ns).read_volatile()) > ANSWER_TIMEOUT_NS {
+            (&raw mut (*open).count).write_volatile(0);
+        }
+        (&raw mut (*open).last_ns).write_volatile(now_ns);
+        atomic::fetch_add(&raw mut (*open).count, 1);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn is_one_open() -> bool {
+    let Some(open) = UPCALLS_OPEN.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: as above.
+    let (count, last_ns) = unsafe {
+        (
+            (&raw const (*open).count).read_volatile(),
+            (&raw const (*open).last_ns).read_volatile(),
+        )
+    };
+    count != 0 && monotonic_ns().saturating_sub(last_ns) <= ANSWER_TIMEOUT_NS
 }
 
 /// `None` if the packet did not wait.
@@ -66,21 +116,20 @@ fn answer(passage: Passage) -> Option<()> {
     // cannot be removed below.
     let at_ns = unsafe { *UPCALLS_WAITING.get(&passage)? };
     UPCALLS_WAITING.remove(&passage).ok()?;
+    // SAFETY: as above.
+    unsafe { atomic::fetch_add(&raw mut (*UPCALLS_OPEN.get_ptr_mut(0)?).count, u64::MAX) };
     let record = UpcallRecord {
         at_ns,
         wait_ns: monotonic_ns().saturating_sub(at_ns),
         passage,
     };
-    match UPCALL_RECORDS.reserve::<UpcallRecord>(0) {
-        Some(mut entry) => {
-            MaybeUninit::write(&mut entry, record);
-            // The agent looks at its own pace.
-            entry.submit(BPF_RB_NO_WAKEUP.into());
-        }
-        None => {
-            // SAFETY: the entry is this CPU's own, and a program does not interrupt itself.
-            unsafe { *UPCALL_COUNTS.get_ptr_mut(LOST)? += 1 };
-        }
+    // The agent looks at its own pace.
+    if UPCALL_RECORDS
+        .output::<UpcallRecord>(&record, BPF_RB_NO_WAKEUP.into())
+        .is_err()
+    {
+        // SAFETY: the entry is this CPU's own, and a program does not interrupt itself.
+        unsafe { *UPCALL_COUNTS.get_ptr_mut(LOST)? += 1 };
     }
     Some(())
 }

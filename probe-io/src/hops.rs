@@ -14,14 +14,17 @@ pub mod upcalls;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 
 use log::warn;
 use probe_common::hops::{MAX_ADDRESSES, MAX_PORTS};
-use probe_core::hops::{Hook, HopStamp};
+use probe_core::hops::{Hook, HopStamp, MAX_HOOKS};
 use probe_host::clock::monotonic_ns;
-use probe_host::netns::OF_PROCESS_1;
+use probe_host::link::links;
+use probe_host::netns::{self, OF_PROCESS_1};
 
 use crate::backend::error::ObjectError;
+use crate::hops::devices::candidates;
 pub use crate::hops::error::HopError;
 use crate::hops::hooks::HookTable;
 use crate::hops::object::HopMaps;
@@ -44,6 +47,33 @@ pub struct HopConfig {
     pub addresses: Vec<IpAddr>,
     /// The ports on which reflectors listen, at most [`MAX_PORTS`].
     pub test_ports: Vec<u16>,
+}
+
+/// Which devices of the host `--hops` observes by default, in words; the error says why it needs `--host-netns`.
+pub fn examine() -> Result<String, HopError> {
+    object::load([0; MAX_PORTS])?;
+    let (sender, receiver) = channel();
+    let thread = netns::spawn("kstamp-hops", Some(Path::new(OF_PROCESS_1)), move || {
+        let _ = sender.send(links());
+    })?;
+    let links = receiver
+        .recv()
+        .map_err(|_| HopError::Ended)?
+        .map_err(HopError::Devices)?;
+    let _ = thread.join();
+    let names: Vec<String> = candidates(&links, None).into_iter().map(|device| device.name).collect();
+    Ok(match names.as_slice() {
+        [] => "--hops has no device of this host to observe yet".to_owned(),
+        [name] => format!("--hops may observe 1 device of this host: {name}"),
+        names => {
+            let first = &names[..names.len().min(MAX_HOOKS)];
+            format!(
+                "--hops may observe {} devices of this host: {}",
+                names.len(),
+                first.join(", ")
+            )
+        }
+    })
 }
 
 /// The observers of this host. Dropping it detaches them. With links (TCX, from Linux 6.6 on) the kernel detaches them even

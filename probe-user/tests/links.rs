@@ -147,6 +147,18 @@ fn doctor_warns_of_firewall_rules_for_the_port() {
 }
 
 #[test]
+fn doctor_says_what_hop_stamps_can_be_taken_of() {
+    let Some(pair) = Pair::new() else { return };
+    // Process 1 is in the namespace that doctor is in.
+    let line = format!("ip netns exec {} unshare -pf --mount-proc {KSTAMP} doctor", pair.near);
+    let stdout = run(&line);
+    assert!(
+        stdout.contains("\nok: --hops may observe 1 device of this host: port1\n"),
+        "{stdout}"
+    );
+}
+
+#[test]
 fn seconds_without_carrier_or_without_the_process_are_no_losses() {
     let Some(pair) = Pair::new() else { return };
     run(&format!(

@@ -14,6 +14,9 @@ const GATHER_NS: u64 = 500_000_000;
 /// Nobody keeps stamps for longer, so a probe that was not asked for by then is given up.
 const MAX_WAIT_NS: u64 = 7_000_000_000;
 
+/// An answer comes from a process, and so later than a reply.
+const MIN_ANSWER_NS: u64 = 500_000_000;
+
 /// Between two questions to one peer.
 const APART_NS: u64 = 20_000_000;
 
@@ -61,7 +64,8 @@ struct Open {
 }
 
 impl Asking {
-    pub fn new(answer_ns: u64) -> Self {
+    /// `timeout_ns` is that of probes.
+    pub fn new(timeout_ns: u64) -> Self {
         Self {
             urgent: VecDeque::new(),
             ordinary: VecDeque::new(),
@@ -70,7 +74,7 @@ impl Asking {
             unanswered: 0,
             next_ns: 0,
             batch: FIRST_BATCH,
-            answer_ns,
+            answer_ns: timeout_ns.max(MIN_ANSWER_NS),
         }
     }
 

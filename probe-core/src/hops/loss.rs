@@ -52,9 +52,9 @@ pub(super) fn place(own: &Knowledge, far: Option<&Knowledge>) -> Option<Part> {
     let of = |point: &Point| if point.is_own { Some(own) } else { far };
     let way = |point: &Point| of(point).map(|host| host.ways.at(point.direction));
     let saw = |point: &Point| {
-        way(point).is_some_and(|way| match (point.is_own, point.direction, point.role) {
-            // The last hooks before the far port: behind them is the reflector.
-            (false, Direction::Forward, Role::Leg) => way.is_at_all_legs(),
+        way(point).is_some_and(|way| match (point.direction, point.role) {
+            // Behind the last of them is the reflector.
+            (Direction::Forward, Role::Leg) => way.is_at_all_legs(),
             _ => way.is_at(point.role),
         })
     };

@@ -142,7 +142,6 @@ impl Peer {
         self.used_ns = now_ns;
         if self.ssid != probe.ssid {
             self.settle_all(shared, now_ns);
-            self.asking = Asking::new(shared.config.timeout_ns);
             self.ssid = probe.ssid;
         }
         let threshold_ns = self.threshold_ns(&shared.config);

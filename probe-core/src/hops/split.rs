@@ -113,7 +113,8 @@ impl Trip {
     }
 
     /// `None` if the far half contradicts what is known.
-    fn with_far(&self, mut split: Split, own: &Ways, far: &Ways) -> Option<Split> {
+    fn with_far(&self, without: Split, own: &Ways, far: &Ways) -> Option<Split> {
+        let mut split = without;
         let Ways { forward, backward } = far;
         let (t2_ns, t3_ns) = self.reflector.unzip();
         split.far = [
@@ -133,7 +134,11 @@ impl Trip {
         let at_own = between(own.forward.edge_ns(), own.backward.edge_ns())?;
         let at_far = between(forward.edge_ns(), backward.edge_ns())?;
         if let Some((at_own_ns, at_far_ns)) = at_own.zip(at_far) {
-            split.underlay_ns = Some(at_own_ns.checked_sub(at_far_ns)?);
+            split.underlay_ns = at_own_ns.checked_sub(at_far_ns);
+            if split.underlay_ns.is_none() {
+                // Both ends are on one host, and both see all of the way.
+                return Some(without);
+            }
         }
         split.rest_ns = self.rest(&split)?;
         // Each host's part, from T1 or T2 or T3 or T4 to the edge, whether its segments are known or not.

@@ -14,6 +14,10 @@ const MAX_PROBES: usize = 65_536;
 /// Probes of one peer.
 const MAX_OF_PEER: u32 = 16_384;
 
+/// What one probe takes, with its place in the order.
+#[cfg(test)]
+pub(super) const PROBE_BYTES: usize = size_of::<(ProbeKey, Kept)>() + size_of::<(u64, ProbeKey)>();
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ProbeKey {
     /// The host at the other end.

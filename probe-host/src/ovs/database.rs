@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use crate::ovs::{MAX_TUNNELS, PortFacts, Tunnel, Wanted};
 
 const NAME: &str = "Open_vSwitch";
+/// Type of a port that leads to one of another bridge.
+const PATCH: &str = "patch";
 
 /// Longest text of a fact, in bytes.
 const MAX_TEXT: usize = 64;
@@ -267,6 +269,7 @@ impl Database {
 
     /// Of the bridge and of those that patch ports join to it, sorted by name.
     fn tunnels(&self, bridge: &Uuid) -> Vec<Tunnel> {
+        let patches = self.patch_ports();
         let mut seen = BTreeSet::from([bridge]);
         let mut to_visit = vec![bridge];
         let mut tunnels = Vec::new();
@@ -284,8 +287,8 @@ impl Database {
                         remote_ip: options.remote_ip.as_deref().map(text),
                         local_ip: options.local_ip.as_deref().map(text),
                     });
-                } else if kind == "patch"
-                    && let Some(next) = options.peer.as_ref().and_then(|peer| self.bridge_with(peer))
+                } else if kind == PATCH
+                    && let Some(next) = options.peer.as_deref().and_then(|peer| patches.get(peer).copied())
                     && seen.insert(next)
                 {
                     to_visit.push(next);
@@ -296,11 +299,12 @@ impl Database {
         tunnels
     }
 
-    /// The bridge that has the interface of this name.
-    fn bridge_with(&self, interface: &str) -> Option<&Uuid> {
-        let (uuid, _) = self.interfaces.iter().find(|(_, row)| row.name == interface)?;
-        let (port, _) = self.ports.iter().find(|(_, port)| port.interfaces.contains(uuid))?;
-        self.bridge_of(port).map(|(uuid, _)| uuid)
+    /// The bridge of each patch port, by its name.
+    fn patch_ports(&self) -> BTreeMap<&str, &Uuid> {
+        let bridges = self.bridges.iter();
+        let ports = bridges.flat_map(|(uuid, bridge)| self.interfaces_of(bridge).map(move |port| (port, uuid)));
+        let patches = ports.filter(|(port, _)| port.kind == PATCH);
+        patches.map(|(port, uuid)| (port.name.as_str(), uuid)).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use btfparse::{Offset, Readable, TypeInformation};
 use probe_common::abi::{ABI_VERSION, Address};
 use probe_common::hops::{HopSettings, MAX_ADDRESSES, MAX_PORTS, REPLY};
-use probe_common::upcalls::{LOST, UpcallRecord, UpcallSettings};
+use probe_common::upcalls::{LOST, RECORDS_BYTES, UpcallRecord, UpcallSettings};
 use probe_core::direction::Direction;
 use probe_core::hops::Upcall;
 
@@ -33,6 +33,9 @@ const PROGRAMS: [(&str, &str); 2] = [
 const SETTINGS: &str = "UPCALL_SETTINGS";
 const ADDRESSES: &str = "UPCALL_ADDRESSES";
 const COUNTS: &str = "UPCALL_COUNTS";
+
+/// Upcalls that are taken at once: as many as the ring buffer holds.
+const MAX_AT_ONCE: usize = RECORDS_BYTES as usize / size_of::<UpcallRecord>();
 
 /// The types of the running kernel (BTF).
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
@@ -104,7 +107,8 @@ impl Upcalls {
 
     /// Takes the upcalls that were answered so far. It does not block.
     pub fn drain(&mut self, mut each: impl FnMut(Upcall)) {
-        while let Some(bytes) = self.ring.next() {
+        for _ in 0..MAX_AT_ONCE {
+            let Some(bytes) = self.ring.next() else { return };
             if let Some(record) = decode(&bytes) {
                 each(upcall(&record));
             }

@@ -7,6 +7,7 @@ use probe_core::rings::Rings;
 use probe_host::netfilter;
 use probe_host::preflight::{Facts, check};
 use probe_io::backend::ebpf::object::Object;
+use probe_io::hops::{self, HopError};
 use probe_io::port::Port;
 
 use crate::command::shared::values::{self, AGENT_PORT, ConfigError};
@@ -49,6 +50,13 @@ pub async fn run(config: DoctorConfig) -> Result<()> {
         bail!("{} missing", count(findings.len() as u64, "requirement"));
     }
     print(&format!("ok: kernel {}, BTF, privileges\n", facts.kernel_release))?;
+    match hops::examine() {
+        Ok(devices) => print(&format!("ok: {devices}\n"))?,
+        Err(error @ HopError::Netns(_)) => print(&format!(
+            "note: {error}; without --host-netns, --hops observes the network namespace of the port alone\n"
+        ))?,
+        Err(error) => return Err(error.into()),
+    }
     Object::load(0, Rings::NONE)?;
     print("ok: the kernel accepts the programs\n")?;
     if let Some(interface) = config.interface {

@@ -131,6 +131,37 @@ fn a_far_host_whose_hooks_are_not_known_yet_places_nothing_beyond_the_own_nic() 
     assert_eq!(place(&nothing, Some(&far)), None, "no hook sees its probes");
 }
 
+#[test]
+fn a_loss_between_two_ports_of_one_switch_is_its_own() {
+    let pass = |egress, hook, direction| Mark {
+        hook: HookId(hook),
+        egress,
+        direction,
+        at_ns: 1,
+    };
+    let all = [
+        pass(false, 0, Direction::Forward),
+        pass(true, 1, Direction::Forward),
+        pass(false, 1, Direction::Backward),
+        pass(true, 0, Direction::Backward),
+    ];
+    let table = [
+        (1, Segment::OwnSwitch, FORWARD),
+        (2, Segment::Reflector, None),
+        (3, Segment::OwnSwitch, BACKWARD),
+        (4, Segment::OwnSwitch, BACKWARD),
+    ];
+    for (seen, segment, direction) in table {
+        let near = knowledge(&all[..seen], &all, true, true);
+        let far = knowledge(&all[..seen], &all, false, true);
+        assert_eq!(
+            place(&near, Some(&far)),
+            Some(Part { segment, direction }),
+            "{seen} seen"
+        );
+    }
+}
+
 proptest! {
     /// A host that has lost stamps, and says so, places no loss wrongly.
     #[test]

@@ -231,6 +231,37 @@ fn stamps_that_contradict_each_other_are_not_used() {
     assert_eq!(own_split.rest_ns, own_split.elapsed_ns);
 }
 
+#[test]
+fn two_ports_of_one_switch_have_no_far_half() {
+    let own: Vec<Mark> = [
+        (0, false, Direction::Forward, 10),
+        (1, true, Direction::Forward, 30),
+        (1, false, Direction::Backward, 50),
+        (0, true, Direction::Backward, 70),
+    ]
+    .map(|(hook, is_out, direction, after_ns)| mark(hook, is_out, direction, T1 + after_ns))
+    .to_vec();
+    let far: Vec<Mark> = own
+        .iter()
+        .map(|&mark| Mark {
+            at_ns: mark.at_ns + UTC,
+            ..mark
+        })
+        .collect();
+    let reply = Reply {
+        received_mono_ns: T1 + 80,
+        t2_ns: T1 + UTC + 35,
+        t3_ns: T1 + UTC + 45,
+        t4_ns: T1 + UTC + 80,
+        ..example().reply
+    };
+    let marks = [&own[..], &far];
+    let split = split(&reply, marks, marks, true);
+    assert!(split.has_own_half() && !split.has_both_halves() && !split.is_contradictory);
+    assert_eq!(split.get(Segment::OwnSwitch, FORWARD), Some(30));
+    assert_eq!((split.get(Segment::OwnSwitch, BACKWARD), split.rest_ns), (Some(30), 10));
+}
+
 fn steps() -> impl Strategy<Value = [[u64; 5]; 4]> {
     prop::array::uniform4(prop::array::uniform5(0..1_000_000u64))
 }
@@ -248,7 +279,8 @@ fn kept(marks: &[Mark], bits: u16) -> Vec<Mark> {
 proptest! {
     #[test]
     fn any_trip_is_split_into_what_its_parts_took(
-        steps in steps(), ends: [u32; 4], underlay: [u32; 2], residence_ns: u32, ahead_ns in -1_000_000_000_000i64..1_000_000_000_000,
+        steps in steps(), ends: [u32; 4], underlay: [u32; 2], residence_ns: u32,
+        ahead_ns in -1_000_000_000_000i64..1_000_000_000_000,
     ) {
         let course = course(&steps, ends.map(u64::from), underlay.map(u64::from), residence_ns.into(), ahead_ns);
         let marks = [&course.own[..], &course.far];

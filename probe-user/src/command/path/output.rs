@@ -271,7 +271,8 @@ pub mod tests {
         );
         let ended = text(&|out| write_summary(&summary(), out));
         assert!(
-            ended.starts_with("\n50 probes sent, 48 replies, 2.04 % lost, 1 still waiting\nrtt min/mean/p50/p99/max = "),
+            ended
+                .starts_with("\n50 probes sent, 48 replies, 2.04 % lost, 1 still waiting\nrtt min/mean/p50/p99/max = "),
             "{ended}"
         );
     }

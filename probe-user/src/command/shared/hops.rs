@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use log::debug;
+use log::{debug, warn};
 use probe_common::family::Family;
 use probe_common::ntp::ErrorEstimate;
 use probe_core::agent::event::Event;
@@ -13,6 +13,7 @@ use probe_core::hops::{HopEvent, Hops, HopsConfig, wire};
 use probe_core::identity::wire::AnswerStamps;
 use probe_core::reflector::Arrival;
 use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_io::hops::upcalls::{UpcallError, Upcalls};
 use probe_io::hops::{HopConfig, Observers};
 use probe_io::port::Port;
 
@@ -26,6 +27,8 @@ const LAST_ANSWERS_NS: u64 = 1_000_000_000;
 
 pub struct HopStamps {
     observers: Observers,
+    /// `None` where they are not seen.
+    upcalls: Option<Upcalls>,
     hops: Hops,
     /// Stamps that were lost so far.
     lost: u64,
@@ -40,7 +43,12 @@ impl HopStamps {
         let now_ns = monotonic_ns();
         let mut hops = Hops::new(hops, now_ns);
         hops.set_addresses(&observers.addresses);
+        let upcalls = Upcalls::attach(&observers).map_err(|error| match error {
+            UpcallError::NoTracepoint(_) => debug!("--hops: upcalls are not seen: {error}"),
+            _ => warn!("--hops: upcalls are not seen: {error}"),
+        });
         Ok(Self {
+            upcalls: upcalls.ok(),
             observers: Observers::attach(observers)?,
             hops,
             lost: 0,
@@ -53,12 +61,23 @@ impl HopStamps {
     pub fn follow(&mut self, addresses: &[IpAddr]) {
         self.observers.upkeep(monotonic_ns(), addresses);
         self.hops.set_addresses(addresses);
+        if let Some(Err(error)) = self.upcalls.as_mut().map(|upcalls| upcalls.set_addresses(addresses)) {
+            debug!("--hops: upcalls: {error}");
+        }
     }
 
     /// Takes the stamps so far. Call it before [`HopStamps::note`].
     pub fn take(&mut self, now_ns: u64) {
-        let Self { observers, hops, .. } = self;
+        let Self {
+            observers,
+            upcalls,
+            hops,
+            ..
+        } = self;
         observers.drain(|stamp| hops.note_stamp(&stamp, now_ns));
+        if let Some(upcalls) = upcalls {
+            upcalls.drain(|upcall| hops.note_upcall(&upcall, now_ns));
+        }
         hops.set_hooks(observers.hooks(), now_ns);
         let lost = observers.lost();
         if lost > self.lost {

@@ -530,6 +530,19 @@ fn hops_are_stamped_on_request() {
 }
 
 #[test]
+fn the_database_of_open_vswitch_is_read_where_the_flag_says() {
+    for (flags, expected) in [
+        ("", Ovsdb::Usual),
+        ("--ovsdb none", Ovsdb::None),
+        ("--ovsdb /run/ovs/db.sock", Ovsdb::At("/run/ovs/db.sock".into())),
+    ] {
+        assert_eq!(agent(flags).ovsdb, expected, "{flags}");
+    }
+    let error = read("agent --iface p1 --ovsdb db.sock").unwrap_err();
+    assert!(error.contains("--ovsdb 'db.sock' is no absolute path of a socket"), "{error}");
+}
+
+#[test]
 fn cold_probes_are_sent_on_request() {
     for (flags, interval_ns) in [
         ("", None),
