@@ -220,13 +220,13 @@ fn delay_is_found_in_its_segment() {
 
 #[test]
 fn loss_is_found_in_its_segment() {
-    const PROBES: u64 = 3000;
+    const PROBES: u64 = 2500;
     let Some(first) = lab(&[]) else { return };
     let segments = segments(&first);
     first.down().unwrap();
     for (name, hurt) in segments {
         let lab = lab(&[format!("{name}:loss=10%")]).unwrap();
-        let run = Run::new(&lab, &hop_options(&lab, 1), "2ms", PROBES);
+        let run = Run::new(&lab, &hop_options(&lab, 1), "4ms", PROBES);
         lab.down().unwrap();
         run.assert_losses_add_up();
         let lost: Vec<_> = run
