@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | stamps of an own probe | 184 bytes | until it is settled, else 10 s after the timeout | 65,536, of one peer 16,384 |
 //! | stamps of a reflected probe | 184 bytes | 10 s | 65,536, of one prober 16,384 |
-//! | outcome of a probe that is not settled | 120 bytes | about a second; 7 s if questions cannot be sent in time | 1,152 of a peer |
+//! | outcome of a probe that is not settled | 120 bytes | about a second, if asking is slow 7 s | 1,152 of a peer |
 //! | distributions of a window: 16 of a peer | as those of the delays | until it is handed out | 64 windows of a peer |
 //! | medians of earlier windows | 192 bytes | 15 windows | 15 of a peer |
 //!
@@ -114,8 +114,8 @@ impl Hops {
         }
     }
 
-    /// This host's hooks, by [`HookId`]: cheap if they are as before. A device keeps its place while it is gone, and its role may
-    /// change.
+    /// This host's hooks, by [`HookId`]: cheap if they are as before. A device keeps its place while it is gone, and its role
+    /// may change.
     pub fn set_hooks(&mut self, hooks: &[Hook], now_ns: u64) {
         if *self.shared.devices.hooks == *hooks {
             return;

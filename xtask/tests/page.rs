@@ -17,7 +17,7 @@ use serde_json::json;
 use support::browser::Browser;
 use support::{Agent, can_have, lab, lab_with};
 use xtask::exec::{self, KillOnDrop};
-use xtask::lab::{Lab, SWITCHES, Topology};
+use xtask::lab::{AgentNs, Lab, Options, SWITCHES, Topology};
 use xtask::setup::{Foreign, ensure_schemathesis};
 use xtask::workspace;
 
@@ -182,6 +182,53 @@ fn the_page_shows_loss_by_direction_and_says_when_it_is_stale() {
         await_state(&browser, "Stale: no connection for");
         browser.picture(&pictures().join("agent-stale.png"));
     });
+    lab.down().unwrap();
+}
+
+#[test]
+fn the_page_shows_in_which_segment_time_is_spent_and_probes_are_lost() {
+    if !can_have(Foreign::Chromium) {
+        return;
+    }
+    let hurts = ["underlay:5ms", "underlay:loss=10%"]
+        .map(|hurt| hurt.parse().unwrap())
+        .into();
+    let options = Options {
+        hurts,
+        ..Options::default()
+    };
+    let Some(lab) = lab_with(Topology::Vxlan, &options) else {
+        return;
+    };
+    let [near, far] = lab.pair();
+    set_up(&lab, &near.namespace);
+    let agent = |place, peer: &AgentNs, arguments: &str| {
+        let netns = lab.host_netns(place);
+        let arguments = format!(
+            "--family v4 --no-group --peer {} --timeout 200ms --report 1s --hops --host-netns {} --outlier 1ms {arguments}",
+            peer.v4,
+            netns.display()
+        );
+        let agent = Agent::start(&lab, place, "agent", &arguments);
+        agent.await_start(Duration::from_secs(10));
+        agent
+    };
+    let far_agent = agent(far, near, "--name far");
+    let near_agent = agent(near, far, &format!("--interval 20ms --name near --listen {ADDRESS}"));
+    inside(&near.namespace, || {
+        let browser = open_live(PAGE);
+        let widest =
+            "[...document.querySelectorAll('.hops .bar span')].sort((a, b) => b.clientWidth - a.clientWidth)[0]?.title";
+        browser.until(&format!("return {widest}?.startsWith('underlay: ')"));
+        let lost =
+            "[...document.querySelectorAll('.hops tbody tr')].find((row) => row.cells[0].textContent === 'underlay')";
+        browser.until(&format!("return /[→←] [0-9]/.test({lost}?.cells[5].textContent)"));
+        browser.until("return document.querySelector('.hops .events').innerText.includes(' took ')");
+        take_pictures(&browser, "hops");
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+    });
+    near_agent.stop().assert_success();
+    far_agent.stop().assert_success();
     lab.down().unwrap();
 }
 

@@ -599,6 +599,30 @@ fn only_its_own_probes_are_told_to_an_asker_and_answers_are_bounded() {
 }
 
 #[test]
+fn an_answer_about_other_probes_than_the_question_gives_no_half() {
+    let mut world = World::new(config());
+    world.send(Course::default());
+    world.run(S / 2);
+    let now_ns = world.now + S;
+    world.own.expire(now_ns);
+    world.own.poll_question(now_ns, 99).unwrap();
+    let answer = Answer {
+        nonce: 99,
+        hooks: hooks(),
+        complete_ns: u64::MAX,
+        probes: vec![(1, Stamps::default()), (0, Stamps::default())],
+    };
+    let guessed = Answer {
+        nonce: 98,
+        ..answer.clone()
+    };
+    assert!(!world.own.take_answer(&guessed, now_ns));
+    assert!(world.own.take_answer(&answer, now_ns));
+    world.outcomes.extend(std::iter::from_fn(|| world.own.poll_event()));
+    assert_eq!(world.samples()[0].far, None);
+}
+
+#[test]
 fn another_offset_of_utc_voids_what_was_written_by_the_last() {
     let mut world = World::new(config());
     world.send_all([Course::default(); 3]);

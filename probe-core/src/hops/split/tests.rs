@@ -279,7 +279,8 @@ fn kept(marks: &[Mark], bits: u16) -> Vec<Mark> {
 proptest! {
     #[test]
     fn any_trip_is_split_into_what_its_parts_took(
-        steps in steps(), ends: [u32; 4], underlay: [u32; 2], residence_ns: u32, ahead_ns in -1_000_000_000_000i64..1_000_000_000_000,
+        steps in steps(), ends: [u32; 4], underlay: [u32; 2], residence_ns: u32,
+        ahead_ns in -1_000_000_000_000i64..1_000_000_000_000,
     ) {
         let course = course(&steps, ends.map(u64::from), underlay.map(u64::from), residence_ns.into(), ahead_ns);
         let marks = [&course.own[..], &course.far];

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use probe_core::direction::Direction::{Backward, Forward};
 use probe_core::hops::Segment;
-use probe_core::stats::report::Summary;
+use probe_core::stats::report::{Path, Summary};
 
 use crate::output::bar;
 use crate::output::model::hops::{Hops, Outlier};
@@ -38,10 +38,14 @@ pub fn write(hops: &Hops, port: &str, columns: Option<usize>, out: &mut dyn Writ
 }
 
 fn who(hops: &Hops) -> String {
-    match &hops.peer_name {
-        Some(name) => format!("{} {name}", hops.peer),
-        None => hops.peer.to_string(),
-    }
+    let name = hops.peer_name.as_ref().map(|name| format!(" {name}"));
+    let probes = (hops.path == Path::Cold).then_some(", cold probes");
+    format!(
+        "{}{}{}",
+        hops.peer,
+        name.unwrap_or_default(),
+        probes.unwrap_or_default()
+    )
 }
 
 /// `1122222333`: the digits of the segments, each as often as its share says, and `?` for what is not split.
@@ -174,13 +178,13 @@ pub fn write_outlier(outlier: &Outlier, columns: Option<usize>, out: &mut dyn Wr
     wrap::write("", &line, 2, columns, out)
 }
 
-/// `10.1.1.6 h2:p2, probe 7 took 4.20 ms (above 1.00 ms): ` and where and why.
+/// `10.1.1.6 h2:p2, probe 7 took 4.20 ms: `, where and why, and the threshold.
 pub fn outlier_words(outlier: &Outlier) -> String {
     let name = outlier.peer_name.as_ref().map(|name| format!(" {name}"));
     let [elapsed, threshold] = [outlier.elapsed_ns, outlier.threshold_ns].map(duration_u64);
     let (peer, name, seq) = (outlier.peer, name.unwrap_or_default(), outlier.seq);
     format!(
-        "{peer}{name}, probe {seq} took {elapsed} (above {threshold}): {}",
+        "{peer}{name}, probe {seq} took {elapsed}: {} (threshold: {threshold})",
         outlier_place(outlier)
     )
 }

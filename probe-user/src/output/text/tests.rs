@@ -511,12 +511,12 @@ fn an_outlier_is_a_line_that_says_where_and_why() {
     let table = [
         (
             outlier(),
-            "10.1.1.6 h2:p2, probe 7 took 4.20 ms (above 600 µs): 4.10 ms in far switch, forward, ordinarily 37.00 µs; \
-             cause: upcall of 4.05 ms",
+            "10.1.1.6 h2:p2, probe 7 took 4.20 ms: 4.10 ms in far switch, forward, ordinarily 37.00 µs; \
+             cause: upcall of 4.05 ms (threshold: 600 µs)",
         ),
         (
             unknown_outlier(),
-            "10.1.1.6, probe 7 took 4.20 ms (above 600 µs): it is not known where",
+            "10.1.1.6, probe 7 took 4.20 ms: it is not known where (threshold: 600 µs)",
         ),
     ];
     for (outlier, want) in table {
