@@ -136,6 +136,11 @@ impl Agent {
         agent
     }
 
+    /// Counts the turns of sessions from `start_ns` on. Call it before there are any.
+    pub fn start_turns(&mut self, start_ns: u64) {
+        self.schedule = Schedule::new(self.config.interval_ns, start_ns);
+    }
+
     /// Probes the group of another IP version from now on.
     pub fn add_group(&mut self, family: Family, now_ns: u64) {
         let is_known = self.groups.iter().any(|group| group.family == family);

@@ -314,7 +314,7 @@ impl Peer {
     }
 
     /// The peer is believed to read our clock.
-    fn is_on_same_clock(&self) -> bool {
+    pub fn is_on_same_clock(&self) -> bool {
         self.proven && self.refutation.is_none()
     }
 

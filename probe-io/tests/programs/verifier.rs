@@ -32,7 +32,7 @@ fn the_verifier_is_far_from_its_limit() {
             info.name_as_str().unwrap()
         );
         assert!(processed >= instructions / 2, "only dead code is left out");
-        assert!(processed < LIMIT / 20, "{processed} of {LIMIT}");
+        assert!(processed < LIMIT / 10, "{processed} of {LIMIT}");
     }
 }
 

@@ -62,7 +62,7 @@ pub struct History {
     peers: BTreeMap<IpAddr, Peer>,
     series: BTreeMap<(IpAddr, Path), Series>,
     events: VecDeque<Event>,
-    hops: BTreeMap<IpAddr, HopHistory>,
+    hops: BTreeMap<(IpAddr, Path), HopHistory>,
     outliers: VecDeque<Outlier>,
 }
 
@@ -90,7 +90,10 @@ impl History {
                 self.retain(is_shown);
             }
             Event::Hops(hops) if is_shown(&hops.peer) => {
-                let known = self.hops.entry(hops.peer).and_modify(|known| known.add(hops));
+                let known = self
+                    .hops
+                    .entry((hops.peer, hops.path))
+                    .and_modify(|known| known.add(hops));
                 known.or_insert_with(|| HopHistory::new(hops));
             }
             Event::Outlier(outlier) => push(&mut self.outliers, MAX_OUTLIERS, outlier.clone()),
@@ -102,7 +105,7 @@ impl History {
     pub fn retain(&mut self, is_shown: impl Fn(&IpAddr) -> bool) {
         self.peers.retain(|peer, _| is_shown(peer));
         self.series.retain(|(peer, _), _| is_shown(peer));
-        self.hops.retain(|peer, _| is_shown(peer));
+        self.hops.retain(|(peer, _), _| is_shown(peer));
     }
 
     fn window(&mut self, results: &Results) {
@@ -152,7 +155,7 @@ impl History {
         self.events.iter().rev()
     }
 
-    /// In order of the peers' addresses.
+    /// In order of the peers' addresses, and by path.
     pub fn hops(&self) -> impl Iterator<Item = &HopHistory> {
         self.hops.values()
     }

@@ -1,9 +1,9 @@
 //! `--cold`: probes from ports that change, so that each is a new flow to a switch. They have sessions of their own, with the
 //! peers that are up.
 
-use probe_core::agent::Agent;
 use probe_core::agent::config::{Families, ProbeConfig};
 use probe_core::agent::event::{Destination, Event};
+use probe_core::agent::{Agent, Peer};
 use probe_core::observation::Reply;
 use probe_core::stats::report::{Path, Report};
 use probe_io::port::{Outgoing, Port};
@@ -12,6 +12,10 @@ use crate::command::agent::config::{AgentConfig, ColdConfig};
 
 /// Session identifiers of cold probes are that far from those of others.
 const FIRST_SSID: u16 = 1 << 15;
+
+/// Cold probes are due this part of an interval after a turn of the others, which are at its halves, quarters, and so on. Next
+/// to one of those, a probe would find its code in the caches of the processor, and be faster for that reason.
+const APART_PERCENT: u64 = 38;
 
 pub struct ColdProbes {
     config: ColdConfig,
@@ -22,10 +26,9 @@ impl ColdProbes {
     /// `None` without `--cold`.
     pub fn new(config: &AgentConfig, now_ns: u64) -> Option<Self> {
         let cold = config.cold?;
-        Some(Self {
-            config: cold,
-            agent: Agent::new(core(&config.core, cold), now_ns),
-        })
+        let mut agent = Agent::new(core(&config.core, cold), now_ns);
+        agent.start_turns(now_ns + config.core.interval_ns / 100 * APART_PERCENT);
+        Some(Self { config: cold, agent })
     }
 
     pub fn reconfigure(&mut self, config: &ProbeConfig, now_ns: u64) {
@@ -34,15 +37,12 @@ impl ColdProbes {
 
     /// Probes the peers of `warm` that are up, and no others.
     pub fn follow(&mut self, warm: &Agent, now_ns: u64) {
-        let peers: Vec<_> = warm
-            .peers()
-            .iter()
-            .filter(|peer| peer.is_up())
-            .map(|peer| peer.address())
-            .collect();
+        let up = || warm.peers().iter().filter(|peer| peer.is_up());
+        let peers: Vec<_> = up().map(Peer::address).collect();
         if peers != self.agent.assigned() {
             self.agent.assign(peers, now_ns);
         }
+        up().for_each(|peer| self.agent.set_same_clock(peer.address(), peer.is_on_same_clock()));
     }
 
     /// Takes a reply, unless it is of another session.

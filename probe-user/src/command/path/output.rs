@@ -103,7 +103,7 @@ impl PathOutput {
         summary: &PathSummary,
     ) -> Result<(), OutputError> {
         let port = self.interface.clone();
-        if let Some(hops) = hops {
+        if let Some(hops) = hops.filter(|_| summary.sent > 0) {
             self.write("hops", hops, |columns, out| hops::write(hops, &port, columns, out))?;
         }
         if let Some(forwarding) = forwarding {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use probe_core::direction::Direction::{Backward, Forward};
 use probe_core::hops::Segment;
-use probe_core::stats::report::Summary;
+use probe_core::stats::report::{Path, Summary};
 
 use crate::output::bar;
 use crate::output::model::hops::{Hops, Outlier};
@@ -38,10 +38,14 @@ pub fn write(hops: &Hops, port: &str, columns: Option<usize>, out: &mut dyn Writ
 }
 
 fn who(hops: &Hops) -> String {
-    match &hops.peer_name {
-        Some(name) => format!("{} {name}", hops.peer),
-        None => hops.peer.to_string(),
-    }
+    let name = hops.peer_name.as_ref().map(|name| format!(" {name}"));
+    let probes = (hops.path == Path::Cold).then_some(", cold probes");
+    format!(
+        "{}{}{}",
+        hops.peer,
+        name.unwrap_or_default(),
+        probes.unwrap_or_default()
+    )
 }
 
 /// `1122222333`: the digits of the segments, each as often as its share says, and `?` for what is not split.

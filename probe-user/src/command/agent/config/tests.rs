@@ -539,7 +539,10 @@ fn the_database_of_open_vswitch_is_read_where_the_flag_says() {
         assert_eq!(agent(flags).ovsdb, expected, "{flags}");
     }
     let error = read("agent --iface p1 --ovsdb db.sock").unwrap_err();
-    assert!(error.contains("--ovsdb 'db.sock' is no absolute path of a socket"), "{error}");
+    assert!(
+        error.contains("--ovsdb 'db.sock' is no absolute path of a socket"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -45,7 +45,7 @@ export class Detail {
     this.#name = name ? `${name} (${chosen.peer})` : chosen.peer;
     if (chosen.peer === this.#chosen?.peer && chosen.path === this.#chosen?.path) return;
     this.#chosen = chosen;
-    this.hops.choose(chosen.peer);
+    this.hops.choose(chosen);
     setText(this.#title, `${this.#name}, ${chosen.path}`);
     this.#place.hidden = false;
     this.reload();

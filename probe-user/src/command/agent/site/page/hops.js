@@ -84,6 +84,9 @@ function outlierText(record) {
   return `Probe ${record.seq} took ${duration(record.elapsed_ns)}: ${where}${cause}`;
 }
 
+/** Multicast probes have no hops; with their path, those of unicast probes are shown. */
+const key = (peer, path) => `${peer} ${path === "cold" ? "cold" : "unicast"}`;
+
 export class Hops {
   element = make("section", { class: "hops", "aria-labelledby": "hops-title", hidden: true });
   #title = make("h3", { id: "hops-title" });
@@ -93,9 +96,9 @@ export class Hops {
   #table = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Segments" });
   #lost = make("p", { class: "note" });
   #outliers = make("ol", { class: "events" });
-  #peer = null;
+  #chosen = null;
   #port = "port";
-  /** By peer: the reply of the API. */
+  /** By peer and path: the reply of the API. */
   #all = new Map();
   /** The newest first. */
   #slow = [];
@@ -109,22 +112,24 @@ export class Hops {
   async load(port) {
     this.#port = port ?? this.#port;
     const [{ hops }, { outliers }] = await Promise.all([get("/api/v1/hops"), get("/api/v1/outliers?limit=500")]);
-    this.#all = new Map(hops.map((one) => [one.latest.peer, one]));
+    this.#all = new Map(hops.map((one) => [key(one.latest.peer, one.latest.path), one]));
     this.#slow = outliers;
     this.#show();
   }
 
-  choose(peer) {
-    this.#peer = peer;
+  /** A peer and path; null: none. */
+  choose(chosen) {
+    this.#chosen = chosen && key(chosen.peer, chosen.path);
     this.#show();
   }
 
   /** A record `hops` or `outlier`. */
   take(record) {
+    const of = key(record.peer, record.path);
     if (record.type === "outlier") {
       this.#slow = [record, ...this.#slow].slice(0, 500);
     } else {
-      const one = this.#all.get(record.peer) ?? { since: record.start, places: [], lost: 0, lost_late: 0, lost_unknown: 0, outliers: 0 };
+      const one = this.#all.get(of) ?? { since: record.start, places: [], lost: 0, lost_late: 0, lost_unknown: 0, outliers: 0 };
       if (one.latest?.end === record.end) return;
       one.latest = record;
       for (const name of ["lost", "lost_late", "lost_unknown", "outliers"]) one[name] += record[name];
@@ -133,13 +138,13 @@ export class Hops {
         if (known) known.lost += lost;
         else one.places.push({ segment, direction, lost });
       }
-      this.#all.set(record.peer, one);
+      this.#all.set(of, one);
     }
-    if (record.peer === this.#peer) this.#show();
+    if (of === this.#chosen) this.#show();
   }
 
   #show() {
-    const one = this.#all.get(this.#peer);
+    const one = this.#all.get(this.#chosen);
     this.element.hidden = !one;
     if (!one) return;
     const record = one.latest;
@@ -164,7 +169,7 @@ export class Hops {
     this.#note.hidden = !this.#note.textContent;
     this.#table.replaceChildren(this.#tableOf(one));
     setText(this.#lost, this.#lossText(one));
-    const slow = this.#slow.filter(({ peer }) => peer === this.#peer).slice(0, MAX_OUTLIERS);
+    const slow = this.#slow.filter(({ peer, path }) => key(peer, path) === this.#chosen).slice(0, MAX_OUTLIERS);
     const lines = slow.map((outlier) => make("li", {},
       make("time", { datetime: outlier.time }, time(outlier.time)), make("span", {}, outlierText(outlier))));
     this.#outliers.replaceChildren(...(lines.length ? lines : [make("li", { class: "empty" }, "None.")]));
