@@ -109,8 +109,8 @@ impl Observers {
             None => start(Some(Path::new(OF_PROCESS_1))).or_else(|error| match error {
                 HopError::Netns(error) => {
                     warn!(
-                        "--hops: {error}; observing the devices of the network namespace of {}, or name the host's with \
-                         --host-netns",
+                        "--hops: {error}; observing the devices in the network namespace of {} instead (--host-netns \
+                         names another)",
                         config.port
                     );
                     start(None)

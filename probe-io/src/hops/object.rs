@@ -79,13 +79,8 @@ impl HopMaps {
     /// The oldest record, if there is one. Takes it out.
     pub(super) fn next(&mut self) -> Option<HopRecord> {
         let bytes = self.records.next()?;
-        assert_eq!(
-            bytes.len(),
-            size_of::<HopRecord>(),
-            "the object and this library are of one build"
-        );
         // SAFETY: the length is right, any bytes are a valid `HopRecord` (`Pod`), and the read assumes no alignment.
-        Some(unsafe { bytes.as_ptr().cast::<HopRecord>().read_unaligned() })
+        (bytes.len() == size_of::<HopRecord>()).then(|| unsafe { bytes.as_ptr().cast::<HopRecord>().read_unaligned() })
     }
 
     /// Records for which there was no room.

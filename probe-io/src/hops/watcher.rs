@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use aya::programs::{ProgramError, TcAttachType};
@@ -94,7 +94,11 @@ impl Watcher {
 
     /// The outcome of a round, if it is there.
     pub(super) fn take(&self) -> Option<Outcome> {
-        self.outcomes.try_recv().ok()
+        match self.outcomes.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(HopError::Ended)),
+        }
     }
 }
 

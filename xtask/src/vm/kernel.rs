@@ -10,7 +10,7 @@ use crate::exec;
 use crate::setup::{self, Closure};
 
 /// Modules that the lab, the tests and kstamp use, and those for a disk. They may also be built into the kernel.
-const WANTED: [&str; 16] = [
+const WANTED: [&str; 18] = [
     "openvswitch",
     "vport_vxlan",
     "vxlan",
@@ -22,7 +22,9 @@ const WANTED: [&str; 16] = [
     "sch_ingress",
     "cls_bpf",
     "cls_matchall",
+    "cls_u32",
     "act_gact",
+    "act_mirred",
     "virtio_pci",
     "virtio_blk",
     "ext4",
