@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::ovs::{MAX_TUNNELS, PortFacts, Tunnel, Wanted};
+use crate::ovs::facts::{MAX_TUNNELS, PortFacts, Tunnel, Wanted};
 
 const NAME: &str = "Open_vSwitch";
 /// Type of a port that leads to one of another bridge.

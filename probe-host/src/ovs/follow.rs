@@ -11,8 +11,8 @@ use log::{debug, info, warn};
 use serde_json::{Value, json};
 
 use crate::ovs::database::{Database, Updates, monitor_params};
+use crate::ovs::facts::{PortFacts, Wanted};
 use crate::ovs::jsonrpc::{self, Connection, Envelope, RpcError, request};
-use crate::ovs::{PortFacts, Source, Wanted};
 use crate::privileges::drop_all_of_thread;
 
 /// To connect, and until the first answer.
@@ -124,8 +124,24 @@ impl Shared {
     }
 }
 
-pub fn connect(socket: &Path) -> io::Result<UnixStream> {
+fn connect(socket: &Path) -> io::Result<UnixStream> {
     jsonrpc::connect(socket, ANSWER_TIMEOUT)
+}
+
+/// A first connection to a database, made before privileges are dropped.
+#[derive(Debug)]
+pub struct Source {
+    socket: PathBuf,
+    first: io::Result<UnixStream>,
+}
+
+impl Source {
+    pub fn connect(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            first: connect(socket),
+        }
+    }
 }
 
 /// Starts the thread, which goes on with whatever came of the first connection.

@@ -138,6 +138,9 @@ impl Reporter {
 
     /// The port is another one in Open vSwitch, or none any more.
     pub fn ovs_changed(&mut self, interface: &str, facts: Option<&PortFacts>) -> Result<(), OutputError> {
+        if let Some(start) = &mut self.start {
+            start.ovs = facts.cloned().map(Box::new);
+        }
         self.export(model::Event::Ovs(model::OvsChange {
             interface: interface.to_owned(),
             ovs: facts.cloned(),

@@ -14,9 +14,9 @@ export function port(ovs) {
     `port ${ovs.port} of ${ovs.bridge}`,
     ovs.ofport === null ? "without an OpenFlow port" : `OpenFlow port ${ovs.ofport}`,
     ovs.vlan === null ? null : `VLAN ${ovs.vlan}`,
-    ovs.iface_id,
+    ovs.iface_id && `iface-id ${ovs.iface_id}`,
     `${ovs.datapath_type} datapath`,
-    ovs.version,
+    ovs.version && `Open vSwitch ${ovs.version}`,
     many > 1 ? `${many} tunnels` : tunnels[0],
   ].filter(Boolean).join(", ");
 }
