@@ -41,6 +41,7 @@ pub struct Volley {
     epoch: Epoch,
     /// Sequence number of the first probe.
     first: u64,
+    sent_before: u64,
     deadline_ns: u64,
     reflector: ReflectorCounter,
 }
@@ -58,7 +59,7 @@ impl Volley {
 
     /// The number of probes that [`Volley::start`] has sent before the run, which does not count them.
     pub fn sent_before(&self) -> u64 {
-        self.first - start::FIRST
+        self.sent_before
     }
 
     /// Whether the duration has passed, or a failure has ended the run.

@@ -31,7 +31,7 @@ use crate::volley::transmitter::Transmitter;
 use crate::volley::{Volley, VolleyConfig, VolleyError, template};
 
 /// The first sequence number. A reflector with a counter of its own begins at 0, so one that returns this number has none.
-pub(super) const FIRST: u64 = 1 << 30;
+const FIRST: u64 = 1 << 30;
 
 /// Attempts, because the address of the next hop may have to be resolved first.
 const ATTEMPTS: u32 = 5;
@@ -100,6 +100,7 @@ impl Volley {
             one_way: config.one_way,
             epoch,
             first: FIRST,
+            sent_before: 0,
             deadline_ns: u64::MAX,
             reflector: ReflectorCounter::default(),
             setup: Some(Setup {
@@ -224,6 +225,7 @@ impl Volley {
         self.reflector = ReflectorCounter::after(&self.shared.counted().newest);
         self.shared.reset();
         self.first = next;
+        self.sent_before = next - FIRST;
         let now_ns = monotonic_ns();
         self.deadline_ns = setup
             .config
