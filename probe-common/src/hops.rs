@@ -7,7 +7,7 @@ use crate::abi::{ABI_VERSION, Address, is_one_of, may_be_one_of};
 use crate::frame::tunnel::{Cursor, Datagram, HEADER_LEN, MAX_HEADERS_LEN, MAX_OPTIONS_LEN, Miss, Protocol, Tunnel};
 use crate::stamp::{BASE_LEN, MIN_REPLY_LEN, SENDER_SEQUENCE, SEQUENCE, SSID};
 
-/// Size of the ring buffer: 4,600 records.
+/// Size of the ring buffer: 4,096 records.
 pub const RECORDS_BYTES: u32 = 262_144;
 
 /// Addresses of this host that observers can look for.

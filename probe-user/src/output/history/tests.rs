@@ -64,6 +64,31 @@ fn rows(history: &History, by: By) -> Vec<Row> {
 }
 
 #[test]
+fn outliers_are_bounded_and_hops_of_hidden_peers_are_left_out() {
+    let mut history = History::default();
+    for seq in 0..=MAX_OUTLIERS as u32 {
+        let outlier = Outlier {
+            seq,
+            ..fixtures::outlier()
+        };
+        history.event(&Event::Outlier(outlier), |_| true);
+    }
+    let seqs: Vec<_> = history.outliers().map(|outlier| outlier.seq).collect();
+    assert_eq!(
+        (seqs.len(), seqs[0]),
+        (MAX_OUTLIERS, MAX_OUTLIERS as u32),
+        "the newest first"
+    );
+    history.event(&Event::Hops(fixtures::hops()), |_| false);
+    assert_eq!(history.hops().count(), 0);
+    history.event(&Event::Hops(fixtures::hops()), |_| true);
+    let kept = &history.hops().next().unwrap().latest;
+    assert!(kept.parts.iter().all(|part| part.delays.is_none()), "without buckets");
+    history.retain(|_| false);
+    assert_eq!(history.hops().count(), 0);
+}
+
+#[test]
 fn windows_stay_for_an_hour_and_minutes_for_a_day() {
     let mut history = History::default();
     let day = 25 * 3_600;
