@@ -139,6 +139,8 @@ impl Observers {
 
     /// Takes the stamps so far, about in their order.
     pub fn drain(&mut self, mut each: impl FnMut(HopStamp)) {
+        // Before the first stamps of a new device.
+        self.take_outcome();
         for _ in 0..MAX_AT_ONCE {
             let Some(record) = self.maps.next() else { return };
             if let Some(stamp) = self.hooks.stamp(&record) {
@@ -167,21 +169,25 @@ impl Observers {
     }
 
     fn follow(&mut self, now_ns: u64) {
-        if let Some(outcome) = self.watcher.take() {
-            self.is_waiting = false;
-            match outcome {
-                Ok(devices) => {
-                    self.hooks.follow(devices, now_ns);
-                    self.refusal = None;
-                }
-                Err(error) => self.refusal = Some(error.to_string()),
-            }
-        }
+        self.take_outcome();
         if !self.is_waiting && now_ns >= self.asked_ns + MIN_UPKEEP_NS {
             self.is_waiting = true;
             self.asked_ns = now_ns;
             let seen = std::mem::take(&mut self.seen);
             self.watcher.ask(Order { now_ns, seen });
+        }
+    }
+
+    /// Takes the outcome of a round, if it has ended.
+    fn take_outcome(&mut self) {
+        let Some(outcome) = self.watcher.take() else { return };
+        self.is_waiting = false;
+        match outcome {
+            Ok(devices) => {
+                self.hooks.follow(devices, self.asked_ns);
+                self.refusal = None;
+            }
+            Err(error) => self.refusal = Some(error.to_string()),
         }
     }
 

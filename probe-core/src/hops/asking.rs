@@ -14,7 +14,7 @@ const GATHER_NS: u64 = 500_000_000;
 /// Nobody keeps stamps for longer, so a probe that was not asked for by then is given up.
 const MAX_WAIT_NS: u64 = 7_000_000_000;
 
-/// An answer comes from a process, and so later than a reply.
+/// An answer comes from a process, and so later than a reply. A lost question holds up the others for as long.
 const MIN_ANSWER_NS: u64 = 500_000_000;
 
 /// Between two questions to one peer.
@@ -46,6 +46,7 @@ pub(super) struct Asking {
     batch: usize,
     /// How long an answer may take.
     answer_ns: u64,
+    max_answer_ns: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +67,7 @@ struct Open {
 impl Asking {
     /// `timeout_ns` is that of probes.
     pub fn new(timeout_ns: u64) -> Self {
+        let max_answer_ns = timeout_ns.max(MIN_ANSWER_NS);
         Self {
             urgent: VecDeque::new(),
             ordinary: VecDeque::new(),
@@ -74,8 +76,15 @@ impl Asking {
             unanswered: 0,
             next_ns: 0,
             batch: FIRST_BATCH,
-            answer_ns: timeout_ns.max(MIN_ANSWER_NS),
+            answer_ns: max_answer_ns,
+            max_answer_ns,
         }
+    }
+
+    /// A probe was answered after this time.
+    pub fn note_round_trip(&mut self, elapsed_ns: u64) {
+        let answer_ns = elapsed_ns.saturating_mul(4).saturating_add(MIN_ANSWER_NS);
+        self.answer_ns = answer_ns.min(self.max_answer_ns);
     }
 
     /// The outcome of a probe is known. Returns one that has to be given up, because too many wait.
@@ -270,6 +279,20 @@ mod tests {
         assert!(asking.is_answered_by(1).is_none());
         assert_eq!(asking.take_overdue(3 * S), Some((2, vec![0])));
         assert!(!asking.is_due(3 * S));
+    }
+
+    #[test]
+    fn a_question_to_a_near_peer_is_overdue_soon() {
+        for (elapsed_ns, overdue_ns) in [(None, S), (Some(MS), MIN_ANSWER_NS + 4 * MS), (Some(S), S)] {
+            let mut asking = asking();
+            elapsed_ns
+                .into_iter()
+                .for_each(|elapsed_ns| asking.note_round_trip(elapsed_ns));
+            add(&mut asking, 0..1, 0);
+            asking.ask(1, S);
+            assert_eq!(asking.take_overdue(S + overdue_ns - 1), None);
+            assert!(asking.take_overdue(S + overdue_ns).is_some() && asking.is_due(S + overdue_ns));
+        }
     }
 
     #[test]

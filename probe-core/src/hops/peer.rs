@@ -148,7 +148,8 @@ impl Peer {
         let is_outlier = |trip: &Trip| threshold_ns.is_some_and(|threshold_ns| trip.elapsed_ns() > threshold_ns);
         let is_urgent = probe.trip.as_ref().is_none_or(is_outlier);
         self.window(probe.window_ns).unsettled += 1;
-        if probe.trip.is_some() {
+        if let Some(trip) = &probe.trip {
+            self.asking.note_round_trip(trip.elapsed_ns());
             let own = shared.near.get(&self.key(seq, &probe));
             self.expected_own.learn(Ways::own(&own, shared.devices.roles));
         }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{debug, info, warn};
 use serde_json::{Value, json};
@@ -76,18 +76,9 @@ impl Shared {
 
     /// Returns whether to go on.
     fn pause(&self, time: Duration) -> bool {
-        let end = Instant::now() + time;
-        let mut state = self.lock();
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if state.has_stopped || left.is_zero() {
-                return !state.has_stopped;
-            }
-            state = match self.changed.wait_timeout(state, left) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
-        }
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, time, |state| !state.has_stopped);
+        waited.is_ok_and(|(state, _)| !state.has_stopped)
     }
 
     /// Returns whether to go on.

@@ -30,7 +30,7 @@ pub(super) fn report(hurts: &[Hurt], samples: &Path) -> Result<()> {
         .filter(|probe: &Probe| probe.kind == "hop_sample")
         .collect();
     for hurt in hurts {
-        eprintln!("lab: --hurt {hurt}: {}", judge(hurt, hurts, &probes));
+        eprintln!("lab: --hurt {hurt}: {}", judge(hurt, &probes));
     }
     Ok(())
 }
@@ -43,6 +43,8 @@ struct Probe {
     state: String,
     #[serde(default)]
     parts: Vec<Part>,
+    /// 0 if the stamps of both hosts are known.
+    rest_ns: Option<u64>,
     lost_segment: Option<String>,
     lost_direction: Option<String>,
 }
@@ -61,36 +63,35 @@ impl Probe {
     }
 }
 
-fn judge(hurt: &Hurt, all: &[Hurt], probes: &[Probe]) -> String {
+fn judge(hurt: &Hurt, probes: &[Probe]) -> String {
     let segment = hurt.segment.field();
-    let is_hurt = |name: &str| all.iter().any(|hurt| hurt.segment.field() == name);
-    let (what, found, of) = match hurt.harm {
-        Harm::Delay(delay) => {
-            let answered = probes.iter().filter(|probe| probe.state == "ok");
-            let is_found = |probe: &&Probe| {
-                let mut others = probe.parts.iter().filter(|part| !is_hurt(&part.segment));
-                probe.took(&segment, delay) && others.all(|part| !probe.took(&part.segment, delay / 2))
-            };
-            (
-                "answered probes",
-                answered.clone().filter(is_found).count(),
-                answered.count(),
-            )
-        }
-        Harm::Stall(stall) => {
-            let slow = |probe: &&Probe| probe.parts.iter().any(|part| probe.took(&part.segment, stall / 2));
-            let slow = probes.iter().filter(slow);
-            let is_found = |probe: &&Probe| probe.took(&segment, stall / 2);
-            ("slow probes", slow.clone().filter(is_found).count(), slow.count())
-        }
-        Harm::Loss(_) => {
-            let lost = probes.iter().filter(|probe| probe.state == "lost");
-            let is_found = |probe: &&Probe| {
-                probe.lost_segment.as_deref() == Some(&segment) && probe.lost_direction.as_deref() == Some("forward")
-            };
-            ("lost probes", lost.clone().filter(is_found).count(), lost.count())
-        }
+    // Which probes can show it, and which of them show it in its place.
+    type Test<'a> = Box<dyn Fn(&Probe) -> bool + 'a>;
+    let (what, is_relevant, is_found): (_, Test<'_>, Test<'_>) = match hurt.harm {
+        Harm::Delay(delay) => (
+            "split probes",
+            Box::new(|probe| probe.rest_ns == Some(0)),
+            Box::new(move |probe| probe.took(&segment, delay)),
+        ),
+        Harm::Stall(stall) => (
+            "slow probes",
+            Box::new(move |probe| probe.parts.iter().any(|part| probe.took(&part.segment, stall / 2))),
+            Box::new(move |probe| probe.took(&segment, stall / 2)),
+        ),
+        Harm::Loss(_) => (
+            "lost probes",
+            Box::new(|probe| probe.state == "lost"),
+            Box::new(move |probe| {
+                let lost = [&probe.lost_segment, &probe.lost_direction].map(Option::as_deref);
+                lost == [Some(&*segment), Some("forward")]
+            }),
+        ),
     };
+    let relevant = probes.iter().filter(|probe| is_relevant(probe));
+    let (found, of) = (
+        relevant.clone().filter(|probe| is_found(probe)).count(),
+        relevant.count(),
+    );
     match of {
         0 => format!("no {what}"),
         _ => format!(
@@ -120,6 +121,7 @@ mod tests {
     fn harm_is_found_in_its_segment_or_not() {
         let answered = |parts: &[(&str, u64)]| Probe {
             state: "ok".into(),
+            rest_ns: Some(if parts.is_empty() { 7 } else { 0 }),
             parts: parts
                 .iter()
                 .map(|&(segment, ms)| Part {
@@ -144,18 +146,13 @@ mod tests {
             lost(Some("far_switch"), "backward"),
             lost(None, ""),
         ];
-        for (all, judgement) in [
-            ("underlay:5ms", "found there in 1 of 4 answered probes (25.0 %)"),
-            (
-                "underlay:5ms own-switch:4ms",
-                "found there in 2 of 4 answered probes (50.0 %)",
-            ),
+        for (hurt, judgement) in [
+            ("underlay:5ms", "found there in 2 of 3 split probes (66.7 %)"),
             ("far-switch:stall=100ms", "found there in 1 of 1 slow probes (100.0 %)"),
             ("own-switch:stall=200ms", "no slow probes"),
             ("far-switch:loss=1%", "found there in 1 of 3 lost probes (33.3 %)"),
         ] {
-            let hurts: Vec<Hurt> = all.split(' ').map(|hurt| hurt.parse().unwrap()).collect();
-            assert_eq!(judge(&hurts[0], &hurts, &probes), judgement, "{all}");
+            assert_eq!(judge(&hurt.parse().unwrap(), &probes), judgement, "{hurt}");
         }
     }
 }

@@ -23,12 +23,13 @@ struct Part {
 }
 
 /// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
-static PARTS: [Part; 19] = [
+static PARTS: [Part; 20] = [
     // The emulator may run a breakpoint that the kernel has just removed from its XDP dispatcher (`text_poke_bp`), if one
     // program is tested while another takes its place there.
     in_turn("programs"),
     in_lab("kernel_datapath"),
     in_lab("upcalls"),
+    in_lab("hops"),
     in_lab("netem"),
     in_lab("attach_matrix"),
     in_lab("churn"),
