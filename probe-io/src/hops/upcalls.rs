@@ -94,14 +94,15 @@ impl Upcalls {
     pub fn set_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), UpcallError> {
         let wanted: BTreeSet<_> = addresses.iter().copied().take(MAX_ADDRESSES as usize).collect();
         let mut map: HashMap<&mut MapData, Address, u32> = object::map(&mut self.ebpf, ADDRESSES)?;
-        for &gone in self.addresses.difference(&wanted) {
+        for gone in &self.addresses - &wanted {
             map.remove(&gone.into()).map_err(ObjectError::map(ADDRESSES))?;
+            self.addresses.remove(&gone);
         }
-        for &new in wanted.difference(&self.addresses) {
+        for new in &wanted - &self.addresses {
             map.insert(Address::from(new), 0, 0)
                 .map_err(ObjectError::map(ADDRESSES))?;
+            self.addresses.insert(new);
         }
-        self.addresses = wanted;
         Ok(())
     }
 
