@@ -168,6 +168,7 @@ fn start(at_ns: u64) -> Start {
         kernel: "6.12.0".to_owned(),
         name: "made-up".to_owned(),
         addresses: vec![Ipv4Addr::new(10, 0, 0, 1).into()],
+        ovs: None,
         port: 862,
         ports: vec![862],
         groups: Vec::new(),
