@@ -11,30 +11,33 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TcAttachType};
+use clap::ValueEnum as _;
 use nix::net::if_::if_nameindex;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{Agent, Finished, can_run, count, is_emulated, kstamp, lab_with, ms};
 use xtask::exec;
-use xtask::lab::{Lab, Options, Segment, Topology};
+use xtask::lab::{Harm, Hurt, Lab, Options, Segment, Topology};
 
 /// Emulated processors need longer for everything.
 fn delay() -> Duration {
     Duration::from_millis(if is_emulated() { 40 } else { 5 })
 }
 
-fn lab(hurts: &[String]) -> Option<Lab> {
-    let hurts = hurts.iter().map(|hurt| hurt.parse().unwrap()).collect();
-    lab_with(
-        Topology::Vxlan,
-        &Options {
-            hurts,
-            ..Options::default()
-        },
-    )
+fn lab() -> Option<Lab> {
+    lab_with(Topology::Vxlan, &Options::default())
+}
+
+fn hurt_lab(segment: Segment, harm: Harm) -> Option<Lab> {
+    let options = Options {
+        hurts: vec![Hurt { segment, harm }],
+        ..Options::default()
+    };
+    lab_with(Topology::Vxlan, &options)
 }
 
 fn hop_options(lab: &Lab, number: usize) -> String {
@@ -170,87 +173,141 @@ fn median_ns(probes: &[&Value], segment: &str) -> u64 {
     values[values.len() / 2]
 }
 
-/// The segments that can be hurt here.
-fn segments(lab: &Lab) -> Vec<(&'static str, Segment)> {
-    let all = [
-        ("own-switch", Segment::OwnSwitch),
-        ("own-encapsulation", Segment::OwnEncapsulation),
-        ("underlay", Segment::Underlay),
-        ("far-encapsulation", Segment::FarEncapsulation),
-        ("far-switch", Segment::FarSwitch),
-    ];
-    let without_tunnel_device = lab.has_userspace_datapath();
-    let is_here = |(name, _): &(&str, Segment)| !(without_tunnel_device && name.ends_with("encapsulation"));
-    all.into_iter().filter(is_here).collect()
+const INTERVAL: &str = "5ms";
+const PROBES: u64 = 800;
+
+/// What is measured while nothing is hurt.
+struct Baseline {
+    run: Run,
+    segments: Vec<Segment>,
 }
 
-const INTERVAL: &str = "5ms";
+impl Baseline {
+    /// `None` if `segment` cannot be hurt here.
+    fn for_segment(segment: Segment) -> Option<&'static Self> {
+        static BASELINE: OnceLock<Option<Baseline>> = OnceLock::new();
+        let baseline = BASELINE.get_or_init(Self::measure).as_ref()?;
+        if !baseline.segments.contains(&segment) {
+            println!("SKIPPED: the userspace datapath has no tunnel devices");
+            return None;
+        }
+        Some(baseline)
+    }
 
-#[test]
-fn delay_is_found_in_its_segment() {
-    const PROBES: u64 = 800;
-    let Some(unhurt) = lab(&[]) else { return };
-    let baseline = Run::new(&unhurt, &hop_options(&unhurt, 1), INTERVAL, PROBES);
-    let segments = segments(&unhurt);
-    unhurt.down().unwrap();
-    baseline.assert_sums();
-    let delay_ns = delay().as_nanos() as u64;
-    for &(name, hurt) in &segments {
-        let hurts = [format!("{name}:{}ms", delay().as_millis())];
-        let lab = lab(&hurts).unwrap();
+    fn measure() -> Option<Self> {
+        let lab = lab()?;
+        let is_encapsulation =
+            |segment: &Segment| [Segment::OwnEncapsulation, Segment::FarEncapsulation].contains(segment);
+        let is_here = |segment: &Segment| !(lab.has_userspace_datapath() && is_encapsulation(segment));
+        let segments = Segment::value_variants().iter().copied().filter(is_here).collect();
         let run = Run::new(&lab, &hop_options(&lab, 1), INTERVAL, PROBES);
         lab.down().unwrap();
         run.assert_sums();
-        let (before, after) = (baseline.split(), run.split());
-        let is_found = |probe: &&&Value| part_ns(probe, &hurt.field()) >= delay_ns;
-        let found = after.iter().filter(is_found).count();
-        println!("{name}: found in {found} of {} probes", after.len());
-        for &(_, segment) in &segments {
-            let field = segment.field();
-            let [before, after] = [&before, &after].map(|probes| median_ns(probes, &field) as f64 / 1e3);
-            println!("  {field}: median {before:.1} µs, with the delay {after:.1} µs");
-            let added_us = if segment == hurt { delay_ns as f64 / 1e3 } else { 0.0 };
-            // A forwarder and another bridge are in the path of the hurt segment.
-            let noise_us = delay_ns as f64 / 1e3 / 5.0;
-            assert!((after - before - added_us).abs() < noise_us, "{name}: {field}");
-        }
-        assert!(found * 100 >= after.len() * 99, "{name}: {found} of {}", after.len());
+        Some(Self { run, segments })
     }
 }
 
-#[test]
-fn loss_is_found_in_its_segment() {
-    const PROBES: u64 = 2500;
-    let Some(first) = lab(&[]) else { return };
-    let segments = segments(&first);
-    first.down().unwrap();
-    for (name, hurt) in segments {
-        let lab = lab(&[format!("{name}:loss=10%")]).unwrap();
-        let run = Run::new(&lab, &hop_options(&lab, 1), "4ms", PROBES);
-        lab.down().unwrap();
-        run.assert_losses_add_up();
-        let lost: Vec<_> = run
-            .hop_samples()
-            .iter()
-            .filter(|probe| probe["state"] == "lost")
-            .collect();
-        let found = lost
-            .iter()
-            .filter(|probe| probe["lost_segment"] == hurt.field() && probe["lost_direction"] == "forward");
-        let found = found.count();
-        println!("{name}: {found} of {} losses found there", lost.len());
-        assert!(lost.len() > 150, "{} of {PROBES} lost", lost.len());
-        assert!(
-            found * 100 >= lost.len() * 99,
-            "{name}: {found} of {}: {lost:#?}",
-            lost.len()
-        );
+fn assert_delay_is_found(hurt: Segment) {
+    let Some(baseline) = Baseline::for_segment(hurt) else {
+        return;
+    };
+    let delay_ns = delay().as_nanos() as u64;
+    let lab = hurt_lab(hurt, Harm::Delay(delay())).unwrap();
+    let run = Run::new(&lab, &hop_options(&lab, 1), INTERVAL, PROBES);
+    lab.down().unwrap();
+    run.assert_sums();
+    let (before, after) = (baseline.run.split(), run.split());
+    let is_found = |probe: &&&Value| part_ns(probe, &hurt.field()) >= delay_ns;
+    let found = after.iter().filter(is_found).count();
+    println!("found in {found} of {} probes", after.len());
+    for &segment in &baseline.segments {
+        let field = segment.field();
+        let [before, after] = [&before, &after].map(|probes| median_ns(probes, &field) as f64 / 1e3);
+        println!("  {field}: median {before:.1} µs, with the delay {after:.1} µs");
+        let added_us = if segment == hurt { delay_ns as f64 / 1e3 } else { 0.0 };
+        // A forwarder and another bridge are in the path of the hurt segment.
+        let noise_us = delay_ns as f64 / 1e3 / 5.0;
+        assert!((after - before - added_us).abs() < noise_us, "{field}");
     }
+    assert!(found * 100 >= after.len() * 99, "{found} of {}", after.len());
+}
+
+#[test]
+fn delay_of_the_own_switch_is_found_there() {
+    assert_delay_is_found(Segment::OwnSwitch);
+}
+
+#[test]
+fn delay_of_the_own_encapsulation_is_found_there() {
+    assert_delay_is_found(Segment::OwnEncapsulation);
+}
+
+#[test]
+fn delay_of_the_underlay_is_found_there() {
+    assert_delay_is_found(Segment::Underlay);
+}
+
+#[test]
+fn delay_of_the_far_encapsulation_is_found_there() {
+    assert_delay_is_found(Segment::FarEncapsulation);
+}
+
+#[test]
+fn delay_of_the_far_switch_is_found_there() {
+    assert_delay_is_found(Segment::FarSwitch);
+}
+
+fn assert_loss_is_found(hurt: Segment) {
+    const PROBES: u64 = 2500;
+    if Baseline::for_segment(hurt).is_none() {
+        return;
+    }
+    let lab = hurt_lab(hurt, Harm::Loss(0.1)).unwrap();
+    let run = Run::new(&lab, &hop_options(&lab, 1), "4ms", PROBES);
+    lab.down().unwrap();
+    run.assert_losses_add_up();
+    let lost: Vec<_> = run
+        .hop_samples()
+        .iter()
+        .filter(|probe| probe["state"] == "lost")
+        .collect();
+    let found = lost
+        .iter()
+        .filter(|probe| probe["lost_segment"] == hurt.field() && probe["lost_direction"] == "forward");
+    let found = found.count();
+    println!("{found} of {} losses found there", lost.len());
+    assert!(lost.len() > 150, "{} of {PROBES} lost", lost.len());
+    assert!(found * 100 >= lost.len() * 99, "{found} of {}: {lost:#?}", lost.len());
+}
+
+#[test]
+fn loss_in_the_own_switch_is_found_there() {
+    assert_loss_is_found(Segment::OwnSwitch);
+}
+
+#[test]
+fn loss_in_the_own_encapsulation_is_found_there() {
+    assert_loss_is_found(Segment::OwnEncapsulation);
+}
+
+#[test]
+fn loss_in_the_underlay_is_found_there() {
+    assert_loss_is_found(Segment::Underlay);
+}
+
+#[test]
+fn loss_in_the_far_encapsulation_is_found_there() {
+    assert_loss_is_found(Segment::FarEncapsulation);
+}
+
+#[test]
+fn loss_in_the_far_switch_is_found_there() {
+    assert_loss_is_found(Segment::FarSwitch);
 }
 
 #[test]
 fn stall_is_found_in_its_switch() {
-    let Some(lab) = lab(&["far-switch:stall=100ms".to_owned()]) else {
+    let Some(lab) = hurt_lab(Segment::FarSwitch, Harm::Stall(Duration::from_millis(100))) else {
         return;
     };
     if !lab.has_userspace_datapath() {
@@ -273,7 +330,7 @@ fn stall_is_found_in_its_switch() {
 
 #[test]
 fn peer_without_hop_stamps_gives_one_half() {
-    let Some(lab) = lab(&[]) else { return };
+    let Some(lab) = lab() else { return };
     let run = Run::new(&lab, "", INTERVAL, 400);
     lab.down().unwrap();
     run.assert_sums();
@@ -316,7 +373,7 @@ fn programs(lab: &Lab, host: &str) -> usize {
 
 #[test]
 fn killed_agent_leaves_no_programs_at_devices() {
-    let Some(lab) = lab(&[]) else { return };
+    let Some(lab) = lab() else { return };
     if programs_are_filters() {
         println!("SKIPPED: before Linux 6.6 a killed agent leaves filters; the next one removes them");
         return;
