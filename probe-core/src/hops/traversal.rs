@@ -1,4 +1,4 @@
-//! The way of a packet through one host: which devices saw it, and when.
+//! How a packet traversed one host: which devices saw it, and when.
 
 use crate::direction::Direction;
 use crate::hops::stamp::{Hook, Role};
@@ -45,18 +45,18 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// An answered probe was seen there. Returns its ways with all that is expected now.
-    pub fn learn(&mut self, ways: Ways) -> Ways {
-        self.current[0] |= ways.forward.seen;
-        self.current[1] |= ways.backward.seen;
-        self.of(ways)
+    /// Notes where an answered probe was seen. Returns its traversals with all that is expected now.
+    pub fn note(&mut self, traversals: Traversals) -> Traversals {
+        self.current[0] |= traversals.forward.seen;
+        self.current[1] |= traversals.backward.seen;
+        self.of(traversals)
     }
 
-    /// The ways of a probe with what is expected of them.
-    pub fn of(&self, mut ways: Ways) -> Ways {
-        ways.forward.expected = self.current[0] | self.last[0];
-        ways.backward.expected = self.current[1] | self.last[1];
-        ways
+    /// The traversals of a probe with what is expected of them.
+    pub fn of(&self, mut traversals: Traversals) -> Traversals {
+        traversals.forward.expected = self.current[0] | self.last[0];
+        traversals.backward.expected = self.current[1] | self.last[1];
+        traversals
     }
 
     /// A window with answered probes has ended.
@@ -69,7 +69,7 @@ impl Expected {
 
 /// One direction through one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Way {
+pub(super) struct Traversal {
     /// Hooks that saw the packet.
     seen: u16,
     /// The leg that is next to the tunnel or NIC.
@@ -82,10 +82,10 @@ pub(super) struct Way {
     roles: Roles,
 }
 
-impl Way {
+impl Traversal {
     /// `is_out`: the packet leaves the host.
     fn new(stamps: &Stamps, roles: Roles, direction: Direction, is_out: bool) -> Self {
-        let mut way = Self {
+        let mut traversal = Self {
             seen: 0,
             leg_ns: None,
             tunnel_ns: None,
@@ -95,15 +95,15 @@ impl Way {
         };
         for mark in stamps.marks().filter(|mark| mark.direction == direction) {
             let Some(role) = roles.role(mark.hook.0) else { continue };
-            // Only a leg has the packet come in on its way out.
+            // A leg also sees outgoing packets at its ingress.
             if role != Role::Leg && mark.egress != is_out {
                 continue;
             }
-            way.seen |= 1 << mark.hook.0;
+            traversal.seen |= 1 << mark.hook.0;
             let (best, is_latest) = match role {
-                Role::Leg => (&mut way.leg_ns, is_out),
-                Role::Tunnel => (&mut way.tunnel_ns, !is_out),
-                Role::Nic => (&mut way.nic_ns, is_out),
+                Role::Leg => (&mut traversal.leg_ns, is_out),
+                Role::Tunnel => (&mut traversal.tunnel_ns, !is_out),
+                Role::Nic => (&mut traversal.nic_ns, is_out),
             };
             let at_ns = best.unwrap_or(mark.at_ns);
             *best = Some(if is_latest {
@@ -112,7 +112,7 @@ impl Way {
                 at_ns.min(mark.at_ns)
             });
         }
-        way
+        traversal
     }
 
     /// Where the host's part ends: at the outermost device that sees such packets. `None` if it did not see this one.
@@ -167,29 +167,29 @@ impl Way {
 
 /// Both directions through one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ways {
-    pub forward: Way,
-    pub backward: Way,
+pub(super) struct Traversals {
+    pub forward: Traversal,
+    pub backward: Traversal,
 }
 
-impl Ways {
+impl Traversals {
     /// Of the prober, whose probes leave.
     pub fn own(stamps: &Stamps, roles: Roles) -> Self {
         Self {
-            forward: Way::new(stamps, roles, Direction::Forward, true),
-            backward: Way::new(stamps, roles, Direction::Backward, false),
+            forward: Traversal::new(stamps, roles, Direction::Forward, true),
+            backward: Traversal::new(stamps, roles, Direction::Backward, false),
         }
     }
 
     /// Of the reflector.
     pub fn far(stamps: &Stamps, roles: Roles) -> Self {
         Self {
-            forward: Way::new(stamps, roles, Direction::Forward, false),
-            backward: Way::new(stamps, roles, Direction::Backward, true),
+            forward: Traversal::new(stamps, roles, Direction::Forward, false),
+            backward: Traversal::new(stamps, roles, Direction::Backward, true),
         }
     }
 
-    pub fn at(&self, direction: Direction) -> &Way {
+    pub fn at(&self, direction: Direction) -> &Traversal {
         match direction {
             Direction::Forward => &self.forward,
             Direction::Backward => &self.backward,
