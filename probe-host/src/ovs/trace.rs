@@ -5,8 +5,9 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use probe_core::text::plain;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -14,6 +15,10 @@ use crate::ovs::jsonrpc::{Connection, Envelope, RpcError, connect, request};
 
 const METHOD: &str = "ofproto/trace";
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Bridges and actions that are kept of a trace, of each.
+const MAX_PARTS: usize = 64;
+/// Longest text of one of them, and of a megaflow, in bytes.
+const MAX_TEXT: usize = 4096;
 
 /// A flow of UDP packets that come in by a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,14 +84,20 @@ impl Trace {
             if let Some(rest) = line.strip_prefix("bridge(\"")
                 && let Some((bridge, _)) = rest.split_once('"')
             {
-                trace.bridges.push(bridge.to_owned());
+                push(&mut trace.bridges, bridge);
             } else if let Some(megaflow) = line.strip_prefix("Megaflow: ") {
-                trace.megaflow = Some(megaflow.to_owned());
+                trace.megaflow = Some(plain(megaflow, MAX_TEXT));
             } else if let Some(actions) = line.strip_prefix("Datapath actions: ") {
-                trace.actions.push(actions.to_owned());
+                push(&mut trace.actions, actions);
             }
         }
         trace
+    }
+}
+
+fn push(parts: &mut Vec<String>, part: &str) {
+    if parts.len() < MAX_PARTS {
+        parts.push(plain(part, MAX_TEXT));
     }
 }
 
@@ -99,7 +110,7 @@ pub enum TraceError {
     Ask { socket: PathBuf, source: RpcError },
 }
 
-/// Asks the ovs-vswitchd whose files are beside the socket of the database. Blocks for 2 seconds at most for each answer.
+/// Asks the ovs-vswitchd whose files are beside the socket of the database. Blocks for some seconds at most.
 pub fn trace(database: &Path, flow: &Flow) -> Result<Trace, TraceError> {
     let socket = control_socket(database)?;
     ask(&socket, flow).map_err(|source| TraceError::Ask { socket, source })
@@ -121,8 +132,10 @@ fn ask(socket: &Path, flow: &Flow) -> Result<Trace, RpcError> {
     const ID: &str = "kstamp";
     let mut connection = Connection::new(connect(socket, TIMEOUT)?);
     connection.send(&request(ID, METHOD, &json!([flow.bridge, flow.to_string()])))?;
+    let asked = Instant::now();
     loop {
-        let message = connection.receive()?.ok_or(RpcError::Silent(TIMEOUT))?;
+        let message = connection.receive()?.filter(|_| asked.elapsed() < TIMEOUT);
+        let message = message.ok_or(RpcError::Silent(TIMEOUT))?;
         if Envelope::of(&message)?.answers(ID, METHOD)? {
             let reply: Reply = serde_json::from_slice(&message)?;
             return Ok(Trace::of(&reply.result));
@@ -132,6 +145,12 @@ fn ask(socket: &Path, flow: &Flow) -> Result<Trace, RpcError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use probe_core::text::is_plain;
+
     use super::*;
 
     #[test]
@@ -177,5 +196,49 @@ mod tests {
         };
         assert_eq!(Trace::of(text), trace);
         assert_eq!(Trace::of("something else"), Trace::default());
+    }
+
+    #[test]
+    fn a_strange_trace_is_safe_to_print_and_bounded() {
+        let text = "bridge(\"b\u{1b}[31m\")\nMegaflow: \u{202e}x\nDatapath actions: \u{7}\n".repeat(100);
+        let Trace {
+            bridges,
+            megaflow,
+            actions,
+        } = Trace::of(&text);
+        assert_eq!((bridges.len(), actions.len()), (MAX_PARTS, MAX_PARTS));
+        for text in [&bridges[0], &actions[0], &megaflow.unwrap()] {
+            assert!(is_plain(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_switch_that_says_all_but_the_answer_is_not_listened_to_for_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("ctl");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let talker = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for _ in 0..300 {
+                if stream.write_all(b"{\"method\":\"echo\"}").is_err() {
+                    return true;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            false
+        });
+        let flow = Flow {
+            bridge: "br0".to_owned(),
+            in_port: 1,
+            source_mac: [0; 6],
+            destination_mac: [0; 6],
+            source: "10.1.1.1".parse().unwrap(),
+            destination: "10.1.1.6".parse().unwrap(),
+            source_port: 50_000,
+            destination_port: 862,
+            ttl: 255,
+        };
+        assert!(matches!(ask(&socket, &flow), Err(RpcError::Silent(_))));
+        assert!(talker.join().unwrap(), "it was left");
     }
 }
