@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use probe_common::hops::{EGRESS, GENEVE, HopRecord, REPLY, VXLAN};
 use probe_core::direction::Direction;
 use probe_core::hops::{Hook, HookId, HopStamp, MAX_HOOKS, Role};
+use probe_core::text::plain;
 
 use crate::hops::devices::{Device, Kind};
 
 /// The number of a device that is gone is given to another one after this time: no stamp with it is of interest then.
 const REUSE_NS: u64 = 60_000_000_000;
+
+/// Longest name of a device, in bytes (`IFNAMSIZ` − 1).
+const MAX_NAME: usize = 15;
 
 /// The devices that have seen probes.
 #[derive(Debug, Default)]
@@ -87,7 +91,7 @@ impl HookTable {
         };
         let is_free = |at: &usize| self.places[*at].left_ns.is_some();
         let at = (0..self.places.len())
-            .find(|at| is_free(at) && self.hooks[*at].device == device.name)
+            .find(|at| is_free(at) && self.hooks[*at].device == shown(device))
             .or_else(|| (self.places.len() < MAX_HOOKS).then_some(self.places.len()))
             .or_else(|| {
                 let (left_ns, at) = self
@@ -99,7 +103,7 @@ impl HookTable {
                 (now_ns >= left_ns + REUSE_NS).then_some(at)
             })?;
         let hook = Hook {
-            device: device.name.clone(),
+            device: shown(device),
             role: Role::Leg,
         };
         if at == self.places.len() {
@@ -124,7 +128,7 @@ impl HookTable {
             .any(|place| place.kind == Kind::Tunnel || place.has_seen_encapsulated);
         for (hook, place) in self.hooks.iter_mut().zip(&self.places) {
             if let Some(device) = self.devices.get(&place.index) {
-                hook.device.clone_from(&device.name);
+                hook.device = shown(device);
             }
             hook.role = match place.kind {
                 Kind::Tunnel => Role::Tunnel,
@@ -136,9 +140,15 @@ impl HookTable {
     }
 }
 
+/// The name of a device, safe to print. Peers refuse others, and with them all stamps of an answer.
+fn shown(device: &Device) -> String {
+    plain(&device.name, MAX_NAME)
+}
+
 #[cfg(test)]
 mod tests {
     use probe_common::abi::Address;
+    use probe_core::identity::is_acceptable_name;
 
     use super::*;
 
@@ -194,6 +204,28 @@ mod tests {
         };
         assert_eq!(table.stamp(&record(3, 0, 6)), Some(other));
         assert_eq!(roles(&table), [("leg2", Role::Leg), ("leg1", Role::Leg)]);
+    }
+
+    #[test]
+    fn a_strange_name_is_shown_as_one_that_peers_accept() {
+        for name in [
+            "\u{1b}[31mveth\u{7}",
+            "\u{202e}veth",
+            "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}",
+            "<b>&\"'",
+        ] {
+            let mut table = HookTable::default();
+            table.follow(vec![device(1, name, Kind::Other)], 0);
+            table.stamp(&record(1, 0, 1));
+            table.follow(vec![device(2, name, Kind::Other)], 2);
+            let hook = table.stamp(&record(2, 0, 3)).map(|stamp| stamp.hook);
+            assert_eq!(hook, Some(HookId(0)), "{name:?} comes back");
+            let shown = &table.hooks()[0].device;
+            assert!(
+                is_acceptable_name(shown) && shown.len() <= MAX_NAME,
+                "{name:?}: {shown:?}"
+            );
+        }
     }
 
     #[test]
