@@ -16,9 +16,9 @@ const MIN_PROBES: u64 = 10;
 /// An outlier takes longer than the 99th percentile by this factor.
 const FACTOR: u64 = 4;
 
-/// The round trips of one window, and their parts.
+/// What one window shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Quantiles {
+pub(super) struct Shown {
     pub probes: u64,
     /// 99th percentile of the round trips.
     pub p99_ns: u64,
@@ -28,23 +28,23 @@ pub(super) struct Quantiles {
 
 #[derive(Debug, Default)]
 pub(super) struct Ordinary {
-    windows: VecDeque<Quantiles>,
+    windows: VecDeque<Shown>,
     medians_ns: [Option<u64>; PARTS + 1],
     threshold_ns: Option<u64>,
 }
 
 impl Ordinary {
     /// A window with answered probes has ended. One odd window changes little, because medians of windows count.
-    pub fn note(&mut self, quantiles: Quantiles) {
+    pub fn learn(&mut self, shown: Shown) {
         if self.windows.len() == MAX_WINDOWS {
             self.windows.pop_front();
         }
-        self.windows.push_back(quantiles);
+        self.windows.push_back(shown);
         let windows = &self.windows;
         self.medians_ns =
-            std::array::from_fn(|place| median(windows.iter().filter_map(|window| window.medians_ns[place])));
-        let probes: u64 = windows.iter().map(|window| window.probes).sum();
-        let p99_ns = median(windows.iter().map(|window| window.p99_ns));
+            std::array::from_fn(|place| median(windows.iter().filter_map(|shown| shown.medians_ns[place])));
+        let probes: u64 = windows.iter().map(|shown| shown.probes).sum();
+        let p99_ns = median(windows.iter().map(|shown| shown.p99_ns));
         self.threshold_ns = p99_ns
             .filter(|_| probes >= MIN_PROBES)
             .map(|p99_ns| p99_ns.saturating_mul(FACTOR));
@@ -86,8 +86,8 @@ pub(super) fn cause(largest: Excess, own: &Stamps, far: Option<&Stamps>) -> Caus
     let waited = |stamps: Option<&Stamps>, far| {
         let direction = direction?;
         let wait_ns = u64::from(stamps?.upcall_ns(direction));
-        // A short wait explains no long delay.
-        let explains = wait_ns > 0 && wait_ns >= excess_ns / 2;
+        // A short wait explains no long delay, and no wait is longer than the delay: a peer may write anything.
+        let explains = wait_ns > 0 && (excess_ns / 2..=took_ns).contains(&wait_ns);
         explains.then_some(Cause::Upcall {
             wait_ns,
             direction,
@@ -111,8 +111,8 @@ mod tests {
 
     const FORWARD: Option<Direction> = Some(Direction::Forward);
 
-    fn quantiles(probes: u64, p99_ns: u64, median_ns: u64) -> Quantiles {
-        Quantiles {
+    fn shown(probes: u64, p99_ns: u64, median_ns: u64) -> Shown {
+        Shown {
             probes,
             p99_ns,
             medians_ns: [Some(median_ns); PARTS + 1],
@@ -123,15 +123,15 @@ mod tests {
     fn the_threshold_follows_the_last_windows_and_one_odd_window_does_not_move_it() {
         let mut ordinary = Ordinary::default();
         for (window, want) in [
-            (quantiles(9, 100, 50), None),
-            (quantiles(1, 100, 50), Some(400)),
-            (quantiles(1, 1_000_000, 50), Some(400)),
-            (quantiles(1, 110, 50), Some(440)),
+            (shown(9, 100, 50), None),
+            (shown(1, 100, 50), Some(400)),
+            (shown(1, 1_000_000, 50), Some(400)),
+            (shown(1, 110, 50), Some(440)),
         ] {
-            ordinary.note(window);
+            ordinary.learn(window);
             assert_eq!(ordinary.threshold_ns(), want);
         }
-        (0..MAX_WINDOWS).for_each(|_| ordinary.note(quantiles(1, 7, 3)));
+        (0..MAX_WINDOWS).for_each(|_| ordinary.learn(shown(1, 7, 3)));
         assert_eq!(ordinary.threshold_ns(), Some(28));
         assert_eq!(ordinary.windows.len(), MAX_WINDOWS);
         assert_eq!(ordinary.medians_ns, [Some(3); PARTS + 1]);
@@ -150,6 +150,8 @@ mod tests {
         let table = [
             (Segment::OwnSwitch, FORWARD, 1_008, upcall(false)),
             (Segment::OwnSwitch, FORWARD, 1_011, Cause::Queue),
+            (Segment::FarSwitch, FORWARD, 500, upcall(true)),
+            (Segment::FarSwitch, FORWARD, 499, Cause::FarSwitch),
             (Segment::OwnSwitch, Some(Direction::Backward), 1_008, Cause::Queue),
             (Segment::OwnEncapsulation, FORWARD, 1_008, Cause::Queue),
             (Segment::FarSwitch, FORWARD, 1_008, upcall(true)),
