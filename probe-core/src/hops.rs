@@ -47,7 +47,7 @@ pub mod stamps;
 mod table;
 #[cfg(test)]
 mod tests;
-mod traversal;
+mod way;
 mod window;
 pub mod wire;
 
@@ -73,7 +73,7 @@ pub struct Hops {
     shared: Shared,
     /// Stamps of others' probes at this host.
     reflected: Table,
-    /// By which their times were written last; `None` before the first answer.
+    /// By which T2 and T3 were written last; `None` before it is known.
     utc_offset_ns: Option<i64>,
     peers: HashMap<(IpAddr, Path), Peer>,
     /// Peers that are asked as soon as the rate allows it.
@@ -264,7 +264,7 @@ impl Hops {
         let count = asked.zip(&answer.probes).take_while(is_asked).count();
         peer.set_far_hooks(&answer.hooks);
         let answered = &answer.probes[..count];
-        answered.iter().for_each(|(seq, stamps)| peer.note_far(*seq, stamps));
+        answered.iter().for_each(|(seq, stamps)| peer.learn_far(*seq, stamps));
         for &(seq, stamps) in answered {
             let is_complete = peer.is_younger(seq, answer.complete_ns, now_ns);
             let far = FarStamps { stamps, is_complete };
@@ -278,6 +278,16 @@ impl Hops {
         true
     }
 
+    /// UTC − `CLOCK_MONOTONIC` by which T2 and T3 are written. Without it, a clock that was set before the first question
+    /// would not be noticed.
+    pub fn set_utc_offset(&mut self, offset_ns: i64, now_ns: u64) {
+        let before_ns = self.utc_offset_ns.replace(offset_ns);
+        if before_ns.is_some_and(|before_ns| before_ns != offset_ns) {
+            // T2 and T3 of earlier probes were written by another offset.
+            self.reflected.clear(now_ns);
+        }
+    }
+
     /// The answer to `asker`'s question about its own probes; `None` above the rate limit. `utc_offset_ns` is UTC −
     /// `CLOCK_MONOTONIC` by which T2 and T3 are written.
     pub fn answer_for(
@@ -287,11 +297,7 @@ impl Hops {
         utc_offset_ns: i64,
         now_ns: u64,
     ) -> Option<Answer> {
-        let before_ns = self.utc_offset_ns.replace(utc_offset_ns);
-        if before_ns.is_some_and(|before_ns| before_ns != utc_offset_ns) {
-            // T2 and T3 of earlier probes were written by another offset.
-            self.reflected.clear(now_ns);
-        }
+        self.set_utc_offset(utc_offset_ns, now_ns);
         if !self.answers.allow(now_ns) {
             return None;
         }

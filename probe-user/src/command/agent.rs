@@ -7,5 +7,6 @@ pub mod fleet;
 mod floor;
 mod follow;
 mod legacy;
+pub mod ovs;
 pub mod run;
 pub mod site;

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::hops::stamp::{Hook, HookId, Mark};
 use crate::hops::stamps::Stamps;
-use crate::hops::traversal::{Expected, Roles};
+use crate::hops::way::{Expected, Roles};
 
 const FORWARD: Option<Direction> = Some(Direction::Forward);
 const BACKWARD: Option<Direction> = Some(Direction::Backward);
@@ -36,19 +36,19 @@ fn knowledge(marks: &[Mark], expected: &[Mark], is_own: bool, is_complete: bool)
         device: "dev".to_owned(),
         role,
     }));
-    let traversals = |marks: &[Mark]| {
+    let ways = |marks: &[Mark]| {
         let mut stamps = Stamps::default();
         marks.iter().for_each(|&mark| stamps.note(mark));
         if is_own {
-            Traversals::own(&stamps, roles)
+            Ways::own(&stamps, roles)
         } else {
-            Traversals::far(&stamps, roles)
+            Ways::far(&stamps, roles)
         }
     };
     let mut expect = Expected::default();
-    expect.note(traversals(expected));
+    expect.learn(ways(expected));
     Knowledge {
-        traversals: expect.of(traversals(marks)),
+        ways: expect.of(ways(marks)),
         is_complete,
     }
 }

@@ -1,5 +1,3 @@
-use probe_common::ntp::NtpTime;
-use probe_common::stamp::ReplyFields;
 use proptest::prelude::*;
 
 use super::*;

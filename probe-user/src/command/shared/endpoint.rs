@@ -124,6 +124,7 @@ impl Endpoint {
         self.reflector.follow(&self.port);
         if let Some(hops) = &mut self.hops {
             hops.follow(&self.port.addresses());
+            hops.follow_utc(&self.port);
         }
         events
     }

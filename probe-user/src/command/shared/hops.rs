@@ -66,6 +66,12 @@ impl HopStamps {
         }
     }
 
+    /// Follows the offset of UTC by which `port` reflects. Call it twice a second.
+    pub fn follow_utc(&mut self, port: &Port) {
+        self.hops
+            .set_utc_offset(port.utc_offset_ns().cast_signed(), monotonic_ns());
+    }
+
     /// Takes the stamps so far. Call it before [`HopStamps::note`].
     pub fn take(&mut self, now_ns: u64) {
         let Self {
