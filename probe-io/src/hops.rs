@@ -3,6 +3,7 @@
 //! They are in the network namespace of the host, and the measured interface may be in another one. Which devices probes
 //! pass is found out.
 
+mod addresses;
 mod devices;
 mod error;
 mod hooks;
@@ -11,19 +12,17 @@ mod watcher;
 
 pub mod upcalls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 
 use log::warn;
-use probe_common::hops::{MAX_ADDRESSES, MAX_PORTS};
 use probe_core::hops::{Hook, HopStamp, MAX_HOOKS};
 use probe_host::clock::monotonic_ns;
 use probe_host::link::links;
 use probe_host::netns::{self, OF_PROCESS_1};
 
-use crate::backend::error::ObjectError;
 use crate::hops::devices::candidates;
 pub use crate::hops::error::HopError;
 use crate::hops::hooks::HookTable;
@@ -45,13 +44,13 @@ pub struct HopConfig {
     pub port: String,
     /// Its addresses. Probes between other addresses are not recorded.
     pub addresses: Vec<IpAddr>,
-    /// The ports on which reflectors listen, at most [`MAX_PORTS`].
+    /// The ports on which reflectors listen, at most [`MAX_PORTS`](probe_common::hops::MAX_PORTS).
     pub test_ports: Vec<u16>,
 }
 
 /// Which devices of the host `--hops` observes by default, in words; the error says why it needs `--host-netns`.
 pub fn examine() -> Result<String, HopError> {
-    object::load([0; MAX_PORTS])?;
+    object::load(object::settings(&[]))?;
     let (sender, receiver) = channel();
     let thread = netns::spawn("kstamp-hops", Some(Path::new(OF_PROCESS_1)), move || {
         let _ = sender.send(links());
@@ -83,7 +82,6 @@ pub struct Observers {
     watcher: Watcher,
     maps: HopMaps,
     hooks: HookTable,
-    addresses: BTreeSet<IpAddr>,
     /// When devices have seen the last probe, by index, since the last order.
     seen: BTreeMap<u32, u64>,
     /// A round has been asked for, and has not ended.
@@ -99,12 +97,9 @@ pub struct Observers {
 impl Observers {
     /// Loads the programs and attaches them. Call it before privileges are dropped. Blocks for some tens of milliseconds.
     pub fn attach(config: HopConfig) -> Result<Self, HopError> {
-        let mut test_ports = [0; MAX_PORTS];
-        for (to, from) in test_ports.iter_mut().zip(&config.test_ports) {
-            *to = *from;
-        }
-        let start = |netns| Watcher::start(netns, &config.port, test_ports);
-        let begun = match &config.host_netns {
+        let settings = object::settings(&config.test_ports);
+        let start = |netns| Watcher::start(netns, &config.port, settings);
+        let started = match &config.host_netns {
             Some(path) => start(Some(path)),
             None => start(Some(Path::new(OF_PROCESS_1))).or_else(|error| match error {
                 HopError::Netns(error) => {
@@ -118,13 +113,12 @@ impl Observers {
                 error => Err(error),
             }),
         };
-        let (watcher, maps, devices) = begun?;
+        let (watcher, maps, devices) = started?;
         let now_ns = monotonic_ns();
         let mut observers = Self {
             watcher,
             maps,
             hooks: HookTable::default(),
-            addresses: BTreeSet::new(),
             seen: BTreeMap::new(),
             is_waiting: false,
             asked_ns: now_ns,
@@ -133,7 +127,7 @@ impl Observers {
             trouble: None,
         };
         observers.hooks.follow(devices, now_ns);
-        observers.set_addresses(&config.addresses)?;
+        observers.maps.set_addresses(&config.addresses)?;
         Ok(observers)
     }
 
@@ -158,7 +152,7 @@ impl Observers {
     /// Follows devices and addresses: call it about twice a second, for the first time after privileges were dropped. It
     /// does not block: another thread attaches. `now_ns` is on `CLOCK_MONOTONIC`. A failure is logged once.
     pub fn upkeep(&mut self, now_ns: u64, addresses: &[IpAddr]) {
-        let configured = self.set_addresses(addresses).err().map(|error| error.to_string());
+        let configured = self.maps.set_addresses(addresses).err().map(|error| error.to_string());
         self.follow(now_ns);
         self.lost = self.lost();
         let trouble = configured.or_else(|| self.refusal.clone());
@@ -189,19 +183,6 @@ impl Observers {
             }
             Err(error) => self.refusal = Some(error.to_string()),
         }
-    }
-
-    fn set_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), ObjectError> {
-        let wanted: BTreeSet<IpAddr> = addresses.iter().take(MAX_ADDRESSES as usize).copied().collect();
-        for address in &self.addresses - &wanted {
-            self.maps.remove_address(address)?;
-            self.addresses.remove(&address);
-        }
-        for address in &wanted - &self.addresses {
-            self.maps.add_address(address)?;
-            self.addresses.insert(address);
-        }
-        Ok(())
     }
 
     /// Stamps so far for which the ring buffer had no room, because they were not drained in time.

@@ -33,7 +33,7 @@ pub struct Half {
     pub marks: Vec<Mark>,
 }
 
-/// One probe with all that is known of its way.
+/// One probe with all that is known of its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HopSample {
     pub peer: IpAddr,

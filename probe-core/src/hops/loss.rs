@@ -2,12 +2,12 @@
 
 use crate::direction::Direction;
 use crate::hops::stamp::{Part, Role, Segment};
-use crate::hops::way::Ways;
+use crate::hops::traversal::Traversals;
 
 /// What one host knows about a lost probe.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Knowledge {
-    pub ways: Ways,
+    pub traversals: Traversals,
     /// A hook that has no stamp did not see it.
     pub is_complete: bool,
 }
@@ -50,19 +50,19 @@ const POINTS: [Point; 12] = {
 /// `None` if it is unknown. T1 was stamped: the probe left the port.
 pub(super) fn place(own: &Knowledge, far: Option<&Knowledge>) -> Option<Part> {
     let of = |point: &Point| if point.is_own { Some(own) } else { far };
-    let way = |point: &Point| of(point).map(|host| host.ways.at(point.direction));
+    let traversal = |point: &Point| of(point).map(|host| host.traversals.at(point.direction));
     let saw = |point: &Point| {
-        way(point).is_some_and(|way| match (point.direction, point.role) {
+        traversal(point).is_some_and(|traversal| match (point.direction, point.role) {
             // Behind the last of them is the reflector.
-            (Direction::Forward, Role::Leg) => way.is_at_all_legs(),
-            _ => way.is_at(point.role),
+            (Direction::Forward, Role::Leg) => traversal.is_at_all_legs(),
+            _ => traversal.is_at(point.role),
         })
     };
     let last = POINTS.iter().rposition(saw);
     let rest = &POINTS[last.map_or(0, |last| last + 1)..];
     let next = rest
         .iter()
-        .find(|point| way(point).is_some_and(|way| way.expects(point.role)));
+        .find(|point| traversal(point).is_some_and(|traversal| traversal.expects(point.role)));
     // Nothing is known of a far host between the two that did not say.
     let is_far_silent = far.is_none() && rest.first().is_some_and(|point| !is_behind_far(point));
     let is_conclusive = next.is_none_or(|next| of(next).is_some_and(|host| host.is_complete));

@@ -16,9 +16,9 @@ const MIN_PROBES: u64 = 10;
 /// An outlier takes longer than the 99th percentile by this factor.
 const FACTOR: u64 = 4;
 
-/// What one window shows.
+/// The round trips of one window, and their parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct Quantiles {
     pub probes: u64,
     /// 99th percentile of the round trips.
     pub p99_ns: u64,
@@ -28,23 +28,23 @@ pub(super) struct Shown {
 
 #[derive(Debug, Default)]
 pub(super) struct Ordinary {
-    windows: VecDeque<Shown>,
+    windows: VecDeque<Quantiles>,
     medians_ns: [Option<u64>; PARTS + 1],
     threshold_ns: Option<u64>,
 }
 
 impl Ordinary {
     /// A window with answered probes has ended. One odd window changes little, because medians of windows count.
-    pub fn learn(&mut self, shown: Shown) {
+    pub fn note(&mut self, quantiles: Quantiles) {
         if self.windows.len() == MAX_WINDOWS {
             self.windows.pop_front();
         }
-        self.windows.push_back(shown);
+        self.windows.push_back(quantiles);
         let windows = &self.windows;
         self.medians_ns =
-            std::array::from_fn(|place| median(windows.iter().filter_map(|shown| shown.medians_ns[place])));
-        let probes: u64 = windows.iter().map(|shown| shown.probes).sum();
-        let p99_ns = median(windows.iter().map(|shown| shown.p99_ns));
+            std::array::from_fn(|place| median(windows.iter().filter_map(|window| window.medians_ns[place])));
+        let probes: u64 = windows.iter().map(|window| window.probes).sum();
+        let p99_ns = median(windows.iter().map(|window| window.p99_ns));
         self.threshold_ns = p99_ns
             .filter(|_| probes >= MIN_PROBES)
             .map(|p99_ns| p99_ns.saturating_mul(FACTOR));
@@ -111,8 +111,8 @@ mod tests {
 
     const FORWARD: Option<Direction> = Some(Direction::Forward);
 
-    fn shown(probes: u64, p99_ns: u64, median_ns: u64) -> Shown {
-        Shown {
+    fn quantiles(probes: u64, p99_ns: u64, median_ns: u64) -> Quantiles {
+        Quantiles {
             probes,
             p99_ns,
             medians_ns: [Some(median_ns); PARTS + 1],
@@ -123,15 +123,15 @@ mod tests {
     fn the_threshold_follows_the_last_windows_and_one_odd_window_does_not_move_it() {
         let mut ordinary = Ordinary::default();
         for (window, want) in [
-            (shown(9, 100, 50), None),
-            (shown(1, 100, 50), Some(400)),
-            (shown(1, 1_000_000, 50), Some(400)),
-            (shown(1, 110, 50), Some(440)),
+            (quantiles(9, 100, 50), None),
+            (quantiles(1, 100, 50), Some(400)),
+            (quantiles(1, 1_000_000, 50), Some(400)),
+            (quantiles(1, 110, 50), Some(440)),
         ] {
-            ordinary.learn(window);
+            ordinary.note(window);
             assert_eq!(ordinary.threshold_ns(), want);
         }
-        (0..MAX_WINDOWS).for_each(|_| ordinary.learn(shown(1, 7, 3)));
+        (0..MAX_WINDOWS).for_each(|_| ordinary.note(quantiles(1, 7, 3)));
         assert_eq!(ordinary.threshold_ns(), Some(28));
         assert_eq!(ordinary.windows.len(), MAX_WINDOWS);
         assert_eq!(ordinary.medians_ns, [Some(3); PARTS + 1]);

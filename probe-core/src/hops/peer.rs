@@ -12,7 +12,7 @@ use crate::hops::split::{Split, Trip};
 use crate::hops::stamp::{Hook, Part};
 use crate::hops::stamps::Stamps;
 use crate::hops::table::{ProbeKey, Table};
-use crate::hops::way::{Expected, Roles, Ways};
+use crate::hops::traversal::{Expected, Roles, Traversals};
 use crate::hops::window::{Durations, Subject, Window};
 use crate::session::Outcome;
 use crate::stats::report::{Path, Report};
@@ -151,7 +151,7 @@ impl Peer {
         if let Some(trip) = &probe.trip {
             self.asking.note_round_trip(trip.elapsed_ns());
             let own = shared.near.get(&self.key(seq, &probe));
-            self.expected_own.learn(Ways::own(&own, shared.devices.roles));
+            self.expected_own.note(Traversals::own(&own, shared.devices.roles));
         }
         self.resolved.insert(seq, probe);
         if let Some(too_many) = self.asking.add(seq, is_urgent, now_ns) {
@@ -191,9 +191,9 @@ impl Peer {
     }
 
     /// Which of its hooks see probes that are answered. Probes that were lost are settled by that.
-    pub fn learn_far(&mut self, seq: u32, stamps: &Stamps) {
+    pub fn note_far(&mut self, seq: u32, stamps: &Stamps) {
         if self.resolved.get(&seq).is_some_and(|probe| probe.trip.is_some()) {
-            self.expected_far.learn(Ways::far(stamps, self.far.roles));
+            self.expected_far.note(Traversals::far(stamps, self.far.roles));
         }
     }
 
@@ -250,9 +250,11 @@ impl Peer {
     }
 
     fn answered(&mut self, settled: &Settled, trip: &Trip, shared: &mut Shared) -> Split {
-        let own = Ways::own(&whole(&settled.own), shared.devices.roles);
-        let own = self.expected_own.learn(own);
-        let far = settled.far.map(|far| Ways::far(&whole(&far.stamps), self.far.roles));
+        let own = Traversals::own(&whole(&settled.own), shared.devices.roles);
+        let own = self.expected_own.note(own);
+        let far = settled
+            .far
+            .map(|far| Traversals::far(&whole(&far.stamps), self.far.roles));
         let far = far.map(|far| self.expected_far.of(far));
         let split = trip.split(&own, far.as_ref());
         let threshold_ns = self.threshold_ns(&shared.config);
@@ -290,11 +292,13 @@ impl Peer {
             return None;
         }
         let own = Knowledge {
-            ways: self.expected_own.of(Ways::own(&settled.own, shared.devices.roles)),
+            traversals: self
+                .expected_own
+                .of(Traversals::own(&settled.own, shared.devices.roles)),
             is_complete: is_complete && !settled.own.is_cut(),
         };
         let far = settled.far.map(|far| Knowledge {
-            ways: self.expected_far.of(Ways::far(&far.stamps, self.far.roles)),
+            traversals: self.expected_far.of(Traversals::far(&far.stamps, self.far.roles)),
             is_complete: far.is_complete && !far.stamps.is_cut(),
         });
         let lost_at = loss::place(&own, far.as_ref());
@@ -330,9 +334,9 @@ impl Peer {
                 threshold_ns: self.threshold_ns(&shared.config),
                 delays: shared.config.delays,
             };
-            if let Some((window, shown, mut durations)) = window.hand_out(&subject) {
-                if let Some(shown) = shown {
-                    self.ordinary.learn(shown);
+            if let Some((window, quantiles, mut durations)) = window.hand_out(&subject) {
+                if let Some(quantiles) = quantiles {
+                    self.ordinary.note(quantiles);
                     self.expected_own.roll();
                     self.expected_far.roll();
                 }

@@ -2,7 +2,7 @@
 
 use crate::direction::Direction;
 use crate::hops::stamp::{Part, Segment};
-use crate::hops::way::Ways;
+use crate::hops::traversal::Traversals;
 use crate::observation::Reply;
 
 /// Where a round trip spent its time. The durations of [`Split::parts`] and `rest_ns` add up to `elapsed_ns`, always.
@@ -14,7 +14,7 @@ pub struct Split {
     own: [Host; 2],
     /// By direction.
     far: [Host; 2],
-    /// Both ways over the underlay together. If it is known, both halves are.
+    /// Both directions over the underlay together. If it is known, both halves are.
     pub underlay_ns: Option<u64>,
     /// T3 − T2.
     pub reflector_ns: Option<u64>,
@@ -63,7 +63,7 @@ impl Trip {
         self.received_ns.saturating_sub(self.sent_ns)
     }
 
-    pub fn split(&self, own: &Ways, far: Option<&Ways>) -> Split {
+    pub fn split(&self, own: &Traversals, far: Option<&Traversals>) -> Split {
         let elapsed_ns = self.elapsed_ns();
         let mut split = Split {
             elapsed_ns,
@@ -91,8 +91,8 @@ impl Trip {
         split
     }
 
-    fn own(&self, own: &Ways) -> Option<[Host; 2]> {
-        let Ways { forward, backward } = own;
+    fn own(&self, own: &Traversals) -> Option<[Host; 2]> {
+        let Traversals { forward, backward } = own;
         let is_ordered = |(before, after): (u64, u64)| before <= after;
         if !forward.edge_ns().zip(backward.edge_ns()).is_none_or(is_ordered) {
             return None;
@@ -113,9 +113,9 @@ impl Trip {
     }
 
     /// `None` if the far half contradicts what is known.
-    fn with_far(&self, without: Split, own: &Ways, far: &Ways) -> Option<Split> {
+    fn with_far(&self, without: Split, own: &Traversals, far: &Traversals) -> Option<Split> {
         let mut split = without;
-        let Ways { forward, backward } = far;
+        let Traversals { forward, backward } = far;
         let (t2_ns, t3_ns) = self.reflector.unzip();
         split.far = [
             Host {
@@ -136,7 +136,7 @@ impl Trip {
         if let Some((at_own_ns, at_far_ns)) = at_own.zip(at_far) {
             split.underlay_ns = at_own_ns.checked_sub(at_far_ns);
             if split.underlay_ns.is_none() {
-                // Both ends are on one host, and both see all of the way.
+                // Both ends are on one host, and both see the whole path.
                 return Some(without);
             }
         }

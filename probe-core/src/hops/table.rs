@@ -32,7 +32,7 @@ pub(super) struct Table {
     probes: HashMap<ProbeKey, Kept>,
     /// Each probe by its first stamp, oldest first. It also has those that were taken since.
     order: VecDeque<(u64, ProbeKey)>,
-    peers: HashMap<IpAddr, Of>,
+    peers: HashMap<IpAddr, PeerProbes>,
     /// All stamps since then are kept, except for those of a peer that had too many.
     since_ns: u64,
 }
@@ -45,7 +45,7 @@ struct Kept {
 
 /// The probes of one peer.
 #[derive(Debug, Default)]
-struct Of {
+struct PeerProbes {
     count: u32,
     /// The last that was not kept.
     refused_ns: Option<u64>,
@@ -65,16 +65,16 @@ impl Table {
     /// The stamps of a probe; `None` if its peer has too many.
     pub fn entry(&mut self, key: ProbeKey, now_ns: u64) -> Option<&mut Stamps> {
         if !self.probes.contains_key(&key) {
-            let of = self.peers.entry(key.peer).or_default();
-            if of.count >= MAX_OF_PEER {
-                of.refused_ns = Some(now_ns);
+            let of_peer = self.peers.entry(key.peer).or_default();
+            if of_peer.count >= MAX_OF_PEER {
+                of_peer.refused_ns = Some(now_ns);
                 return None;
             }
-            of.count += 1;
+            of_peer.count += 1;
             if self.order.len() >= MAX_PROBES
                 && let Some((first_ns, oldest)) = self.order.pop_front()
             {
-                self.forget(first_ns, oldest);
+                self.evict(first_ns, oldest);
                 self.since_ns = self.since_ns.max(first_ns + 1);
             }
             self.order.push_back((now_ns, key));
@@ -111,7 +111,7 @@ impl Table {
 
     /// All stamps of the peer's probes are kept since then.
     pub fn complete_since(&self, peer: IpAddr, now_ns: u64) -> u64 {
-        let refused_ns = self.peers.get(&peer).and_then(|of| of.refused_ns);
+        let refused_ns = self.peers.get(&peer).and_then(|of_peer| of_peer.refused_ns);
         let refused_ns = refused_ns.map_or(0, |refused_ns| refused_ns + 1);
         self.since_ns.max(refused_ns).max(now_ns.saturating_sub(self.keep_ns))
     }
@@ -124,18 +124,18 @@ impl Table {
         let keep_ns = self.keep_ns;
         let is_old = |(first_ns, _): &mut (u64, ProbeKey)| first_ns.saturating_add(keep_ns) <= now_ns;
         while let Some((first_ns, key)) = self.order.pop_front_if(is_old) {
-            self.forget(first_ns, key);
+            self.evict(first_ns, key);
         }
-        self.peers.retain(|_, of| {
-            let is_refused = of
+        self.peers.retain(|_, of_peer| {
+            let is_refused = of_peer
                 .refused_ns
                 .is_some_and(|at_ns| at_ns.saturating_add(keep_ns) > now_ns);
-            of.count > 0 || is_refused
+            of_peer.count > 0 || is_refused
         });
     }
 
-    /// Forgets a probe, unless it was taken, and came again.
-    fn forget(&mut self, first_ns: u64, key: ProbeKey) {
+    /// Evicts a probe, unless it was taken, and came again.
+    fn evict(&mut self, first_ns: u64, key: ProbeKey) {
         if self.probes.get(&key).is_some_and(|kept| kept.first_ns == first_ns) {
             self.probes.remove(&key);
             self.leave(key.peer);
@@ -143,8 +143,8 @@ impl Table {
     }
 
     fn leave(&mut self, peer: IpAddr) {
-        if let Some(of) = self.peers.get_mut(&peer) {
-            of.count -= 1;
+        if let Some(of_peer) = self.peers.get_mut(&peer) {
+            of_peer.count -= 1;
         }
     }
 }

@@ -58,7 +58,7 @@ fn host(config: HopsConfig, last: u8) -> Hops {
     hops
 }
 
-/// What befalls one probe. Stations on its way: 0 to 2 the own devices, 3 to 5 the far ones, 6 to 8 the far ones on the way
+/// What befalls one probe. Points on its path: 0 to 2 the own devices, 3 to 5 the far ones, 6 to 8 the far ones on the way
 /// back, 9 to 11 the own ones.
 #[derive(Debug, Clone, Copy, Default)]
 struct Course {
@@ -679,7 +679,7 @@ fn devices_in_other_places_start_over() {
 #[test]
 fn the_sizes_are_those_of_the_table_in_the_description() {
     let of_probe = (table::PROBE_BYTES, size_of::<(u32, Resolved)>());
-    assert_eq!((of_probe, size_of::<ordinary::Shown>()), ((184, 120), 192));
+    assert_eq!((of_probe, size_of::<ordinary::Quantiles>()), ((184, 120), 192));
 }
 
 fn any_course() -> impl Strategy<Value = Course> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::direction::Direction;
 use crate::hops::event::{Halves, HopWindow, LostAt, PartDurations};
-use crate::hops::ordinary::Shown;
+use crate::hops::ordinary::Quantiles;
 use crate::hops::split::{PARTS, Split};
 use crate::hops::stamp::{Hook, Part, Segment};
 use crate::stats::distribution::Distribution;
@@ -58,7 +58,7 @@ impl Durations {
         all.for_each(Distribution::clear);
     }
 
-    fn shown(&self) -> Option<Shown> {
+    fn quantiles(&self) -> Option<Quantiles> {
         let elapsed = self.elapsed.summary()?;
         let median = |distribution: &Distribution| distribution.summary().map(|summary| unsigned(summary.p50));
         let mut medians_ns = [None; PARTS + 1];
@@ -66,7 +66,7 @@ impl Durations {
         for (place, distribution) in medians_ns.iter_mut().zip(distributions) {
             *place = median(distribution);
         }
-        Some(Shown {
+        Some(Quantiles {
             probes: elapsed.count,
             p99_ns: unsigned(elapsed.p99),
             medians_ns,
@@ -155,7 +155,7 @@ impl Window {
     }
 
     /// `None` before it is closed. Returns the memory of its distributions, too.
-    pub fn hand_out(self, of: &Subject) -> Option<(HopWindow, Option<Shown>, Box<Durations>)> {
+    pub fn hand_out(self, of: &Subject) -> Option<(HopWindow, Option<Quantiles>, Box<Durations>)> {
         let Closed { end_ns, lost, clock } = self.report?;
         let mut lost_at = self.lost_at;
         lost_at.unknown += lost.saturating_sub(lost_at.total());
@@ -176,7 +176,7 @@ impl Window {
             outliers_left_out: self.outliers.saturating_sub(MAX_OUTLIERS),
             threshold_ns: of.threshold_ns,
         };
-        Some((window, durations.shown(), self.durations))
+        Some((window, durations.quantiles(), self.durations))
     }
 }
 

@@ -9,8 +9,8 @@
 //!
 //! Zeros follow up to [`PACKET_LEN`].
 
-use probe_common::ntp::{ErrorEstimate, NtpTime};
-use probe_common::stamp::{self, BASE_LEN, ReplyFields};
+use probe_common::ntp::ErrorEstimate;
+use probe_common::stamp::{self, BASE_LEN};
 use probe_common::tlv::HEADER_LEN;
 use probe_common::tlv::flag::UNRECOGNISED;
 use probe_common::tlv::kind::PRIVATE as TYPE;
@@ -19,7 +19,7 @@ use crate::direction::Direction;
 use crate::hops::stamp::{Hook, HookId, MAX_HOOKS, Mark, Role};
 use crate::hops::stamps::{MAX_STAMPS, Stamps};
 use crate::identity::is_acceptable_name;
-use crate::identity::wire::{AnswerStamps, ENTERPRISE};
+use crate::identity::wire::{AnswerStamps, ENTERPRISE, into_reply};
 
 /// Length of a question and of its answer.
 pub const PACKET_LEN: usize = 1200;
@@ -103,15 +103,7 @@ pub fn from_question(packet: &[u8]) -> Option<Question> {
 pub fn answer(request: &[u8], answer: &Answer, arrival: AnswerStamps) -> Option<Vec<u8>> {
     from_question(request)?;
     let mut packet = request.to_vec();
-    let fields = ReplyFields {
-        sequence: 0,
-        transmit: NtpTime::from_unix_ns(arrival.transmit_ns),
-        error: arrival.error,
-        receive: NtpTime::from_unix_ns(arrival.receive_ns),
-        ttl: 0,
-    };
-    stamp::into_reply(&mut packet, &fields);
-    packet[BASE_LEN] &= !UNRECOGNISED;
+    into_reply(&mut packet, arrival);
     packet.truncate(BODY);
     packet.extend(answer.complete_ns.to_be_bytes());
     let hooks = &answer.hooks[..answer.hooks.len().min(MAX_HOOKS)];

@@ -111,6 +111,13 @@ pub fn goodbye(own: &Identity, nonce: u64, stamps: AnswerStamps) -> Option<Vec<u
 }
 
 fn into_answer(mut packet: Vec<u8>, answer: &Text, arrival: AnswerStamps) -> Option<Vec<u8>> {
+    into_reply(&mut packet, arrival);
+    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(answer)?);
+    Some(packet)
+}
+
+/// Makes a reply of a request whose private TLV was understood.
+pub(crate) fn into_reply(request: &mut [u8], arrival: AnswerStamps) {
     let fields = ReplyFields {
         sequence: 0,
         transmit: NtpTime::from_unix_ns(arrival.transmit_ns),
@@ -118,10 +125,8 @@ fn into_answer(mut packet: Vec<u8>, answer: &Text, arrival: AnswerStamps) -> Opt
         receive: NtpTime::from_unix_ns(arrival.receive_ns),
         ttl: 0,
     };
-    stamp::into_reply(&mut packet, &fields);
-    packet[BASE_LEN] &= !UNRECOGNISED;
-    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(answer)?);
-    Some(packet)
+    stamp::into_reply(request, &fields);
+    request[BASE_LEN] &= !UNRECOGNISED;
 }
 
 /// `None` if this is no answer, or the reflector did not understand the request.

@@ -10,6 +10,7 @@ use probe_common::hops::{HopRecord, HopSettings, LOST, MAX_PORTS};
 
 use crate::backend::ebpf::object::{self, HOPS_EGRESS, HOPS_INGRESS};
 use crate::backend::error::ObjectError;
+use crate::hops::addresses::OwnAddresses;
 
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-hops-programs"));
@@ -25,20 +26,28 @@ pub(super) struct HopPrograms(Ebpf);
 /// What the programs record, and of which addresses.
 pub(super) struct HopMaps {
     addresses: HashMap<MapData, Address, u32>,
+    own: OwnAddresses,
     records: RingBuf<MapData>,
     counts: PerCpuArray<MapData, u64>,
 }
 
-/// Loads the programs, which look for packets of these ports.
-pub(super) fn load(test_ports: [u16; MAX_PORTS]) -> Result<(HopPrograms, HopMaps), ObjectError> {
-    let mut ebpf = object::parse(OBJECT, &mut EbpfLoader::new())?;
-    let mut settings: Array<&mut MapData, HopSettings> = object::map(&mut ebpf, SETTINGS)?;
-    let abi_version = ABI_VERSION;
-    let value = HopSettings {
-        abi_version,
-        test_ports,
+/// Settings of programs that look for packets of these ports, at most [`MAX_PORTS`].
+pub(super) fn settings(test_ports: &[u16]) -> HopSettings {
+    let mut settings = HopSettings {
+        abi_version: ABI_VERSION,
+        test_ports: [0; MAX_PORTS],
     };
-    settings.set(0, value, 0).map_err(ObjectError::map(SETTINGS))?;
+    for (slot, port) in settings.test_ports.iter_mut().zip(test_ports) {
+        *slot = *port;
+    }
+    settings
+}
+
+/// Loads the programs.
+pub(super) fn load(settings: HopSettings) -> Result<(HopPrograms, HopMaps), ObjectError> {
+    let mut ebpf = object::parse(OBJECT, &mut EbpfLoader::new())?;
+    let mut map: Array<&mut MapData, HopSettings> = object::map(&mut ebpf, SETTINGS)?;
+    map.set(0, settings, 0).map_err(ObjectError::map(SETTINGS))?;
     let mut programs = HopPrograms(ebpf);
     for name in [HOPS_EGRESS, HOPS_INGRESS] {
         let program = programs.get(name)?;
@@ -47,6 +56,7 @@ pub(super) fn load(test_ports: [u16; MAX_PORTS]) -> Result<(HopPrograms, HopMaps
     let ebpf = &mut programs.0;
     let maps = HopMaps {
         addresses: take(ebpf, ADDRESSES)?,
+        own: OwnAddresses::default(),
         records: object::take_ring(ebpf, RECORDS)?,
         counts: take(ebpf, COUNTS)?,
     };
@@ -66,14 +76,8 @@ impl HopPrograms {
 }
 
 impl HopMaps {
-    pub(super) fn add_address(&mut self, address: IpAddr) -> Result<(), ObjectError> {
-        let inserted = self.addresses.insert(Address::from(address), 0, 0);
-        inserted.map_err(ObjectError::map(ADDRESSES))
-    }
-
-    pub(super) fn remove_address(&mut self, address: IpAddr) -> Result<(), ObjectError> {
-        let removed = self.addresses.remove(&Address::from(address));
-        removed.map_err(ObjectError::map(ADDRESSES))
+    pub(super) fn set_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), ObjectError> {
+        self.own.set(addresses, &mut self.addresses, ADDRESSES)
     }
 
     /// The oldest record, if there is one. Takes it out.

@@ -3,7 +3,6 @@
 //! The programs are attached to two raw tracepoints of the module openvswitch, which cannot be unloaded meanwhile. They see
 //! the datapaths of all network namespaces.
 
-use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::{fs, io, panic, thread};
@@ -12,8 +11,8 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use btfparse::{Offset, Readable, TypeInformation};
-use probe_common::abi::{ABI_VERSION, Address};
-use probe_common::hops::{HopSettings, MAX_ADDRESSES, MAX_PORTS, REPLY};
+use probe_common::abi::Address;
+use probe_common::hops::REPLY;
 use probe_common::upcalls::{LOST, RECORDS_BYTES, UpcallRecord, UpcallSettings};
 use probe_core::direction::Direction;
 use probe_core::hops::Upcall;
@@ -21,6 +20,8 @@ use probe_core::hops::Upcall;
 use crate::backend::ebpf::object;
 use crate::backend::error::{ObjectError, root_cause};
 use crate::hops::HopConfig;
+use crate::hops::addresses::OwnAddresses;
+use crate::hops::object::settings;
 
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-upcalls-programs"));
@@ -62,7 +63,7 @@ pub enum UpcallError {
 pub struct Upcalls {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
-    addresses: BTreeSet<IpAddr>,
+    addresses: OwnAddresses,
 }
 
 impl Upcalls {
@@ -84,7 +85,7 @@ impl Upcalls {
         let mut upcalls = Self {
             ebpf,
             ring,
-            addresses: BTreeSet::new(),
+            addresses: OwnAddresses::default(),
         };
         upcalls.set_addresses(&config.addresses)?;
         Ok(upcalls)
@@ -92,18 +93,8 @@ impl Upcalls {
 
     /// Sees upcalls of probes to and from these addresses from now on.
     pub fn set_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), UpcallError> {
-        let wanted: BTreeSet<_> = addresses.iter().copied().take(MAX_ADDRESSES as usize).collect();
         let mut map: HashMap<&mut MapData, Address, u32> = object::map(&mut self.ebpf, ADDRESSES)?;
-        for gone in &self.addresses - &wanted {
-            map.remove(&gone.into()).map_err(ObjectError::map(ADDRESSES))?;
-            self.addresses.remove(&gone);
-        }
-        for new in &wanted - &self.addresses {
-            map.insert(Address::from(new), 0, 0)
-                .map_err(ObjectError::map(ADDRESSES))?;
-            self.addresses.insert(new);
-        }
-        Ok(())
+        Ok(self.addresses.set(addresses, &mut map, ADDRESSES)?)
     }
 
     /// Takes the upcalls that were answered so far. It does not block.
@@ -201,15 +192,8 @@ impl SkBuff {
     }
 
     fn settings(&self, ports: &[u16]) -> UpcallSettings {
-        let mut test_ports = [0; MAX_PORTS];
-        for (slot, port) in test_ports.iter_mut().zip(ports) {
-            *slot = *port;
-        }
         UpcallSettings {
-            probes: HopSettings {
-                abi_version: ABI_VERSION,
-                test_ports,
-            },
+            probes: settings(ports),
             data: self.data,
             len: self.len,
             data_len: self.data_len,

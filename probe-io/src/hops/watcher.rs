@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use aya::programs::{ProgramError, TcAttachType};
 use log::{debug, warn};
 use nix::net::if_::if_nametoindex;
-use probe_common::hops::MAX_PORTS;
+use probe_common::hops::HopSettings;
 use probe_core::hops::MAX_HOOKS;
 use probe_host::clock::monotonic_ns;
 use probe_host::link::{Notices, links};
@@ -56,14 +56,14 @@ impl Watcher {
     pub(super) fn start(
         netns: Option<&Path>,
         port: &str,
-        test_ports: [u16; MAX_PORTS],
+        settings: HopSettings,
     ) -> Result<(Self, HopMaps, Vec<Device>), HopError> {
         let (port, home) = (port.to_owned(), netns::current().map_err(HopError::Devices)?);
         let (begun_sender, begun) = channel();
         let (order_sender, orders) = channel::<Order>();
         let (outcome_sender, outcomes) = channel();
         let thread = netns::spawn("kstamp-hops", netns, move || {
-            let outcome = Rounds::begin(port, home, test_ports);
+            let outcome = Rounds::begin(port, home, settings);
             let (mut rounds, outcome) = match outcome {
                 Ok((rounds, maps, devices)) => (Some(rounds), Ok((maps, devices))),
                 Err(error) => (None, Err(error)),
@@ -140,14 +140,10 @@ struct Rounds {
 
 impl Rounds {
     /// Loads the programs, and attaches them to the first devices.
-    fn begin(
-        port: String,
-        home: (u64, u64),
-        test_ports: [u16; MAX_PORTS],
-    ) -> Result<(Self, HopMaps, Vec<Device>), HopError> {
+    fn begin(port: String, home: (u64, u64), settings: HopSettings) -> Result<(Self, HopMaps, Vec<Device>), HopError> {
         hold_capabilities()?;
         let is_home = netns::current().map_err(HopError::Devices)? == home;
-        let (programs, maps) = object::load(test_ports)?;
+        let (programs, maps) = object::load(settings)?;
         let mut rounds = Self {
             programs,
             port: Some(port).filter(|_| is_home),

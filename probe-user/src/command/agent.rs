@@ -7,6 +7,5 @@ pub mod fleet;
 mod floor;
 mod follow;
 mod legacy;
-pub mod ovs;
 pub mod run;
 pub mod site;

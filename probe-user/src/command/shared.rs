@@ -9,6 +9,7 @@ pub mod hops;
 pub mod host;
 pub mod introductions;
 pub mod key_file;
+pub mod ovs;
 pub mod reflector;
 pub mod reload;
 pub mod replies;

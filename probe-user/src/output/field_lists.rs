@@ -133,7 +133,7 @@ pub const HOPS: &[Field] = &[
     ("own_devices", "list of objects", "Devices of this host that saw the probes."),
     ("own_devices[].device", "string", "Name."),
     ("own_devices[].role", "string", "`leg` between port and tunnel or NIC, `tunnel` or `nic`."),
-    ("far_devices", "list of objects?", "Those of the peer's host; null if the peer does not tell its stamps."),
+    ("far_devices", "list of objects?", "Those of the peer's host; null if the peer sends no hop stamps."),
     ("far_devices[].device", "string", "Name."),
     ("far_devices[].role", "string", "As in `own_devices`."),
     ("both_halves", "integer", "Answered probes with stamps of both hosts."),

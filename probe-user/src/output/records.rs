@@ -240,7 +240,7 @@ pub const RECORDS: &[Record] = &[
     Record {
         kind: "forwarding",
         commands: "path",
-        meaning: "How Open vSwitch of this host forwards the probes, by its own word (`ofproto/trace`); none where it cannot be asked.",
+        meaning: "How Open vSwitch of this host forwards the probes, by `ofproto/trace`; left out where it cannot be asked.",
         fields: &[&[
             ("flow", "string", "The flow that it was asked about."),
             ("bridges", "list of strings", "Bridges that the flow passes, in this order."),

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::hops::stamp::{Hook, HookId, Mark};
 use crate::hops::stamps::Stamps;
-use crate::hops::way::{Expected, Roles};
+use crate::hops::traversal::{Expected, Roles};
 
 const FORWARD: Option<Direction> = Some(Direction::Forward);
 const BACKWARD: Option<Direction> = Some(Direction::Backward);
@@ -36,19 +36,19 @@ fn knowledge(marks: &[Mark], expected: &[Mark], is_own: bool, is_complete: bool)
         device: "dev".to_owned(),
         role,
     }));
-    let ways = |marks: &[Mark]| {
+    let traversals = |marks: &[Mark]| {
         let mut stamps = Stamps::default();
         marks.iter().for_each(|&mark| stamps.note(mark));
         if is_own {
-            Ways::own(&stamps, roles)
+            Traversals::own(&stamps, roles)
         } else {
-            Ways::far(&stamps, roles)
+            Traversals::far(&stamps, roles)
         }
     };
     let mut expect = Expected::default();
-    expect.learn(ways(expected));
+    expect.note(traversals(expected));
     Knowledge {
-        ways: expect.of(ways(marks)),
+        traversals: expect.of(traversals(marks)),
         is_complete,
     }
 }

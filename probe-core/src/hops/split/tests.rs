@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::hops::stamp::{Hook, HookId, Mark, Role};
 use crate::hops::stamps::Stamps;
-use crate::hops::way::{Expected, Roles};
+use crate::hops::traversal::{Expected, Roles};
 
 const FORWARD: Option<Direction> = Some(Direction::Forward);
 const BACKWARD: Option<Direction> = Some(Direction::Backward);
@@ -121,10 +121,10 @@ fn stamps(marks: &[Mark]) -> Stamps {
 fn split(reply: &Reply, [own, far]: [&[Mark]; 2], expected: [&[Mark]; 2], has_far: bool) -> Split {
     let roles = Roles::of(&hooks(&DEVICES));
     let mut expect = [Expected::default(), Expected::default()];
-    expect[0].learn(Ways::own(&stamps(expected[0]), roles));
-    expect[1].learn(Ways::far(&stamps(expected[1]), roles));
-    let own = expect[0].learn(Ways::own(&stamps(own), roles));
-    let far = expect[1].learn(Ways::far(&stamps(far), roles));
+    expect[0].note(Traversals::own(&stamps(expected[0]), roles));
+    expect[1].note(Traversals::far(&stamps(expected[1]), roles));
+    let own = expect[0].note(Traversals::own(&stamps(own), roles));
+    let far = expect[1].note(Traversals::far(&stamps(far), roles));
     Trip::new(reply, Some([7, 8])).split(&own, has_far.then_some(&far))
 }
 

@@ -1,3 +1,5 @@
+use probe_common::ntp::NtpTime;
+use probe_common::stamp::ReplyFields;
 use proptest::prelude::*;
 
 use super::*;

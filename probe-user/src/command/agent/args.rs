@@ -74,7 +74,7 @@ pub struct AgentArgs {
 
     /// A probe with a longer round trip is an outlier, and becomes a record of its own: a time, or auto for 4 times the 99th
     /// percentile [default: auto]
-    #[arg(long, value_name = "DURATION", requires = "hops")]
+    #[arg(long, value_name = "DURATION|auto", requires = "hops")]
     pub outlier: Option<String>,
 
     /// Also send this many probes per second to each peer from ports that change, each as a new flow, and report them apart

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use probe_core::agent::config::in_flight;
 
-use crate::command::agent::ovs::Ovsdb;
 use crate::command::path::args::PathArgs;
 use crate::command::shared::endpoint::config::host_netns;
+use crate::command::shared::ovs::Ovsdb;
 use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::output::Format;
 

@@ -9,7 +9,7 @@ use probe_host::link::{Link, Netlink, next_hop_mac};
 use probe_host::ovs::{Flow, PortFacts, Trace, USUAL_SOCKET, trace};
 use serde::Serialize;
 
-use crate::command::agent::ovs::{Ovsdb, Switch};
+use crate::command::shared::ovs::{Ovsdb, Switch};
 
 /// The port in Open vSwitch.
 pub struct Switches {

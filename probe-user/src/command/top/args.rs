@@ -45,7 +45,9 @@ impl Args for TopArgs {
         let ids: Vec<_> = of_agent.iter().map(|arg| arg.get_id().clone()).collect();
         ConnectArgs::augment_args(command.args(of_agent))
             .mut_arg("iface", |arg| arg.required(false).required_unless_present("connect"))
-            .mut_arg("report", |arg| arg.default_value(REPORT))
+            .mut_arg("report", |arg| {
+                arg.help("Time between two reports").default_value(REPORT)
+            })
             .mut_arg("connect", |arg| arg.conflicts_with_all(ids))
     }
 

@@ -136,7 +136,7 @@ pub fn notes(hops: &Hops) -> impl Iterator<Item = String> {
     });
     let far = (hops.own_half > 0).then(|| {
         let why = match hops.far_devices {
-            None => "the peer does not tell its stamps; it needs kstamp agent --hops",
+            None => "the peer sends no hop stamps; it needs kstamp agent --hops",
             Some(_) => "the peer's stamps did not come in time",
         };
         format!("the far half{} is missing: {why}", of(hops.own_half))

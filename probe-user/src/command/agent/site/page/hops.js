@@ -63,7 +63,7 @@ function notes(record) {
   }
   if (record.own_half) {
     const why = record.far_devices ? "the peer’s stamps did not come in time"
-      : "the peer does not tell its stamps; it needs kstamp agent --hops";
+      : "the peer sends no hop stamps; it needs kstamp agent --hops";
     all.push(`The far half${of(record.own_half)} is missing: ${why}.`);
   }
   if (record.contradictory) all.push(`Stamps of ${record.contradictory} probes contradict each other, and are not used.`);
