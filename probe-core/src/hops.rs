@@ -264,7 +264,11 @@ impl Hops {
         let count = asked.zip(&answer.probes).take_while(is_asked).count();
         peer.set_far_hooks(&answer.hooks);
         let answered = &answer.probes[..count];
-        answered.iter().for_each(|(seq, stamps)| peer.note_far(*seq, stamps));
+        for (seq, stamps) in answered {
+            if peer.is_younger(*seq, answer.complete_ns, now_ns) {
+                peer.note_far(*seq, stamps);
+            }
+        }
         for &(seq, stamps) in answered {
             let is_complete = peer.is_younger(seq, answer.complete_ns, now_ns);
             let far = FarStamps { stamps, is_complete };

@@ -150,8 +150,10 @@ impl Peer {
         self.window(probe.window_ns).unsettled += 1;
         if let Some(trip) = &probe.trip {
             self.asking.note_round_trip(trip.elapsed_ns());
-            let own = shared.near.get(&self.key(seq, &probe));
-            self.expected_own.note(Traversals::own(&own, shared.devices.roles));
+            if shared.near.complete_since(self.address, now_ns) < probe.sent_ns {
+                let own = shared.near.get(&self.key(seq, &probe));
+                self.expected_own.note(Traversals::own(&own, shared.devices.roles));
+            }
         }
         self.resolved.insert(seq, probe);
         if let Some(too_many) = self.asking.add(seq, is_urgent, now_ns) {
@@ -238,7 +240,7 @@ impl Peer {
         let own = shared.near.take(&key);
         let settled = Settled { seq, probe, own, far };
         let (split, lost_at) = match probe.trip {
-            Some(trip) => (Some(self.answered(&settled, &trip, shared)), None),
+            Some(trip) => (Some(self.answered(&settled, &trip, is_complete, shared)), None),
             None => (None, self.lost(&settled, is_complete, shared)),
         };
         let window = self.window(probe.window_ns);
@@ -249,9 +251,12 @@ impl Peer {
         }
     }
 
-    fn answered(&mut self, settled: &Settled, trip: &Trip, shared: &mut Shared) -> Split {
+    fn answered(&mut self, settled: &Settled, trip: &Trip, is_complete: bool, shared: &mut Shared) -> Split {
         let own = Traversals::own(&whole(&settled.own), shared.devices.roles);
-        let own = self.expected_own.note(own);
+        let own = match is_complete {
+            true => self.expected_own.note(own),
+            false => self.expected_own.of(own),
+        };
         let far = settled
             .far
             .map(|far| Traversals::far(&whole(&far.stamps), self.far.roles));

@@ -37,31 +37,49 @@ impl Roles {
     }
 }
 
-/// Which hooks see probes (by direction, one bit each): those that saw any in this window, or in the last.
+/// Hooks of a host (by direction, one bit each).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Noted {
+    /// Those that saw a packet.
+    seen: [u16; 2],
+    /// Those next to the underlay: several devices of a host may see packets in their tunnel, such as the NIC and the bridge
+    /// in front of it.
+    edges: [u16; 2],
+}
+
+/// Which hooks see probes: those that saw any in this window, or in the last.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Expected {
-    current: [u16; 2],
-    last: [u16; 2],
+    current: Noted,
+    last: Noted,
 }
 
 impl Expected {
-    /// Notes where an answered probe was seen. Returns its traversals with all that is expected now.
+    /// Notes where an answered probe was seen, by all hooks that see such probes. Returns its traversals with all that is
+    /// expected now.
     pub fn note(&mut self, traversals: Traversals) -> Traversals {
-        self.current[0] |= traversals.forward.seen;
-        self.current[1] |= traversals.backward.seen;
+        for (direction, traversal) in [traversals.forward, traversals.backward].into_iter().enumerate() {
+            self.current.seen[direction] |= traversal.seen;
+            self.current.edges[direction] |= traversal.edge.map_or(0, |(hook, _)| 1 << hook);
+        }
         self.of(traversals)
     }
 
     /// The traversals of a probe with what is expected of them.
     pub fn of(&self, mut traversals: Traversals) -> Traversals {
-        traversals.forward.expected = self.current[0] | self.last[0];
-        traversals.backward.expected = self.current[1] | self.last[1];
+        for (direction, traversal) in [&mut traversals.forward, &mut traversals.backward]
+            .into_iter()
+            .enumerate()
+        {
+            traversal.expected = self.current.seen[direction] | self.last.seen[direction];
+            traversal.edges = self.current.edges[direction] | self.last.edges[direction];
+        }
         traversals
     }
 
     /// A window with answered probes has ended.
     pub fn roll(&mut self) {
-        if self.current != [0; 2] {
+        if self.current != Noted::default() {
             self.last = std::mem::take(&mut self.current);
         }
     }
@@ -72,13 +90,15 @@ impl Expected {
 pub(super) struct Traversal {
     /// Hooks that saw the packet.
     seen: u16,
-    /// The leg that is next to the tunnel or NIC.
-    leg_ns: Option<u64>,
-    tunnel_ns: Option<u64>,
+    /// The leg that is next to the tunnel or NIC, of those that saw the packet, and when.
+    leg: Option<(u8, u64)>,
+    tunnel: Option<(u8, u64)>,
     /// The NIC that is next to the underlay.
-    nic_ns: Option<u64>,
+    edge: Option<(u8, u64)>,
     /// Hooks that see such packets.
     expected: u16,
+    /// NICs that are next to the underlay for such packets; 0 while none is known.
+    edges: u16,
     roles: Roles,
 }
 
@@ -87,10 +107,11 @@ impl Traversal {
     fn new(stamps: &Stamps, roles: Roles, direction: Direction, is_out: bool) -> Self {
         let mut traversal = Self {
             seen: 0,
-            leg_ns: None,
-            tunnel_ns: None,
-            nic_ns: None,
+            leg: None,
+            tunnel: None,
+            edge: None,
             expected: 0,
+            edges: 0,
             roles,
         };
         for mark in stamps.marks().filter(|mark| mark.direction == direction) {
@@ -101,24 +122,31 @@ impl Traversal {
             }
             traversal.seen |= 1 << mark.hook.0;
             let (best, is_latest) = match role {
-                Role::Leg => (&mut traversal.leg_ns, is_out),
-                Role::Tunnel => (&mut traversal.tunnel_ns, !is_out),
-                Role::Nic => (&mut traversal.nic_ns, is_out),
+                Role::Leg => (&mut traversal.leg, is_out),
+                Role::Tunnel => (&mut traversal.tunnel, !is_out),
+                Role::Nic => (&mut traversal.edge, is_out),
             };
-            let at_ns = best.unwrap_or(mark.at_ns);
-            *best = Some(if is_latest {
-                at_ns.max(mark.at_ns)
-            } else {
-                at_ns.min(mark.at_ns)
-            });
+            let is_better = |(_, at_ns)| match is_latest {
+                true => mark.at_ns > at_ns,
+                false => mark.at_ns < at_ns,
+            };
+            if best.is_none_or(is_better) {
+                *best = Some((mark.hook.0, mark.at_ns));
+            }
         }
         traversal
     }
 
+    /// When the packet passed the NIC that is next to the underlay; `None` if that has no stamp.
+    fn nic_ns(&self) -> Option<u64> {
+        let is_edge = |hook: u8| self.edges == 0 || self.edges & (1 << hook) != 0;
+        at_ns(self.edge.filter(|&(hook, _)| is_edge(hook)))
+    }
+
     /// Where the host's part ends: at the outermost device that sees such packets. `None` if it did not see this one.
     pub fn edge_ns(&self) -> Option<u64> {
-        if self.nic_ns.is_some() || self.expects(Role::Nic) {
-            self.nic_ns
+        if self.edge.is_some() || self.expects(Role::Nic) {
+            self.nic_ns()
         } else {
             self.switch_ns()
         }
@@ -127,23 +155,26 @@ impl Traversal {
     /// Where the switch's part ends, as seen from the port: at the tunnel device, or at the edge if no tunnel device sees such
     /// packets. `None` if it did not see this one.
     pub fn switch_ns(&self) -> Option<u64> {
-        if self.tunnel_ns.is_some() || self.expects(Role::Tunnel) {
-            self.tunnel_ns
-        } else if self.nic_ns.is_some() || self.expects(Role::Nic) {
-            self.nic_ns
+        if self.tunnel.is_some() || self.expects(Role::Tunnel) {
+            at_ns(self.tunnel)
+        } else if self.edge.is_some() || self.expects(Role::Nic) {
+            self.nic_ns()
         } else {
-            self.leg_ns
+            at_ns(self.leg)
         }
     }
 
     /// At the tunnel device and at the NIC.
     pub fn encapsulation_ns(&self) -> Option<(u64, u64)> {
-        self.tunnel_ns.zip(self.nic_ns)
+        at_ns(self.tunnel).zip(self.nic_ns())
     }
 
-    /// Whether it was seen by a device of this role.
+    /// Whether it was seen by a device of this role; of NICs, by one that is next to the underlay.
     pub fn is_at(&self, role: Role) -> bool {
-        self.seen & self.of_role(role) != 0
+        match role {
+            Role::Nic => self.nic_ns().is_some(),
+            Role::Leg | Role::Tunnel => self.seen & self.of_role(role) != 0,
+        }
     }
 
     /// Whether devices of this role see such packets.
@@ -163,6 +194,10 @@ impl Traversal {
             Role::Nic => self.roles.nics,
         }
     }
+}
+
+fn at_ns(seen: Option<(u8, u64)>) -> Option<u64> {
+    seen.map(|(_, at_ns)| at_ns)
 }
 
 /// Both directions through one host.

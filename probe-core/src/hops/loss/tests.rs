@@ -9,7 +9,7 @@ const FORWARD: Option<Direction> = Some(Direction::Forward);
 const BACKWARD: Option<Direction> = Some(Direction::Backward);
 
 /// In the order in which a probe passes them on its way out.
-const DEVICES: [Role; 4] = [Role::Leg, Role::Leg, Role::Tunnel, Role::Nic];
+const DEVICES: [Role; 5] = [Role::Leg, Role::Leg, Role::Tunnel, Role::Nic, Role::Nic];
 
 /// The marks of one host, in the order in which a probe and its reply get them: of those devices that are there.
 fn marks(devices: &[usize], is_own: bool) -> Vec<Mark> {
@@ -20,12 +20,13 @@ fn marks(devices: &[usize], is_own: bool) -> Vec<Mark> {
                 hook: HookId(hook as u8),
                 egress: is_out,
                 direction,
-                at_ns: 1,
+                at_ns: 0,
             })
             .collect();
         if !is_out {
             marks.reverse();
         }
+        (1..).zip(&mut marks).for_each(|(at_ns, mark)| mark.at_ns = at_ns);
         marks
     };
     [pass(Direction::Forward, is_own), pass(Direction::Backward, !is_own)].concat()
@@ -93,6 +94,28 @@ fn a_loss_is_between_the_last_hook_that_saw_the_probe_and_the_next() {
         let is_own = own_seen != 4;
         let got = placed(&[0, 1, 2, 3], own_seen, None);
         assert_eq!(got, want.filter(|_| is_own), "{own_seen} own, far unknown");
+    }
+}
+
+#[test]
+fn of_several_devices_that_see_the_tunnel_the_outermost_is_the_nic() {
+    use Segment::{FarEncapsulation, OwnEncapsulation, Underlay};
+    // Tunnel, bridge and NIC; the last two have the role of a NIC.
+    let table = [
+        (1, 0, OwnEncapsulation, FORWARD),
+        (2, 0, OwnEncapsulation, FORWARD),
+        (3, 0, Underlay, FORWARD),
+        (3, 1, FarEncapsulation, FORWARD),
+        (3, 2, FarEncapsulation, FORWARD),
+        (3, 4, FarEncapsulation, BACKWARD),
+        (3, 5, FarEncapsulation, BACKWARD),
+        (3, 6, Underlay, BACKWARD),
+        (4, 6, OwnEncapsulation, BACKWARD),
+        (5, 6, OwnEncapsulation, BACKWARD),
+    ];
+    for (own_seen, far_seen, segment, direction) in table {
+        let got = placed(&[2, 3, 4], own_seen, Some(far_seen));
+        assert_eq!(got, Some(Part { segment, direction }), "{own_seen} own, {far_seen} far");
     }
 }
 
