@@ -274,7 +274,7 @@ impl Hops {
             let far = FarStamps { stamps, is_complete };
             peer.settle(seq, Some(far), shared, now_ns);
         }
-        for seq in peer.asking.answered(count) {
+        for seq in peer.asking.answered(count, now_ns) {
             peer.settle(seq, None, shared, now_ns);
         }
         peer.hand_out(shared);

@@ -26,8 +26,10 @@ const MAX_WAITING: usize = 512;
 /// As many probes have room in an answer of three devices, each passed twice.
 const FIRST_BATCH: usize = 25;
 
-/// A peer that leaves so many questions in a row without an answer is asked rarely.
+/// A peer that leaves so many questions in a row without an answer is asked rarely, unless it has answered shortly before: on a
+/// path with losses, several questions in a row are lost.
 const MAX_UNANSWERED: u32 = 3;
+const SHORTLY_NS: u64 = 10_000_000_000;
 const SILENT_RETRY_NS: u64 = 60_000_000_000;
 
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub(super) struct Asking {
     again: Option<Vec<Waiting>>,
     /// Questions in a row.
     unanswered: u32,
+    answered_ns: Option<u64>,
     /// No question before this.
     next_ns: u64,
     /// Probes of one question.
@@ -74,6 +77,7 @@ impl Asking {
             open: None,
             again: None,
             unanswered: 0,
+            answered_ns: None,
             next_ns: 0,
             batch: FIRST_BATCH,
             answer_ns: max_answer_ns,
@@ -153,11 +157,12 @@ impl Asking {
 
     /// The open question was answered as far as its first `count` probes. The others are asked for again, or returned if there
     /// is no progress.
-    pub fn answered(&mut self, count: usize) -> Vec<u32> {
+    pub fn answered(&mut self, count: usize, now_ns: u64) -> Vec<u32> {
         let Some(Open { mut probes, .. }) = self.open.take() else {
             return Vec::new();
         };
         self.unanswered = 0;
+        self.answered_ns = Some(now_ns);
         let rest = probes.split_off(count.min(probes.len()));
         if probes.is_empty() {
             return rest.iter().map(|waiting| waiting.seq).collect();
@@ -179,7 +184,7 @@ impl Asking {
             ..
         } = self.open.take_if(is_overdue)?;
         self.unanswered += 1;
-        if self.is_silent() {
+        if self.is_silent(now_ns) {
             self.next_ns = now_ns.saturating_add(SILENT_RETRY_NS);
         } else if !is_second {
             self.again = Some(probes);
@@ -190,7 +195,7 @@ impl Asking {
 
     /// A probe that has waited for too long, or whose peer is silent; call again until there is none.
     pub fn give_up(&mut self, now_ns: u64) -> Option<u32> {
-        let is_hopeless = self.is_silent() && now_ns < self.next_ns;
+        let is_hopeless = self.is_silent(now_ns) && now_ns < self.next_ns;
         let longest_ns = if is_hopeless { SETTLE_NS } else { MAX_WAIT_NS };
         let is_over = |waiting: &mut Waiting| waiting.since_ns.saturating_add(longest_ns) <= now_ns;
         let urgent = self.urgent.pop_front_if(is_over);
@@ -199,8 +204,9 @@ impl Asking {
     }
 
     /// The peer has left several questions in a row without an answer.
-    fn is_silent(&self) -> bool {
-        self.unanswered >= MAX_UNANSWERED
+    fn is_silent(&self, now_ns: u64) -> bool {
+        let is_recent = |answered_ns: u64| now_ns.saturating_sub(answered_ns) < SHORTLY_NS;
+        self.unanswered >= MAX_UNANSWERED && !self.answered_ns.is_some_and(is_recent)
     }
 }
 
@@ -255,13 +261,13 @@ mod tests {
         asking.ask(1, S);
         assert_eq!(asking.is_answered_by(2).map(Iterator::count), None);
         assert_eq!(asking.is_answered_by(1).map(Iterator::count), Some(25));
-        assert_eq!(asking.answered(10), [0; 0]);
+        assert_eq!(asking.answered(10, S), [0; 0]);
         assert!(!asking.is_due(S + APART_NS - 1) && asking.is_due(S + APART_NS));
         assert_eq!(asking.ask(2, S + APART_NS), (10..20).collect::<Vec<_>>());
-        assert_eq!(asking.answered(10), [0; 0]);
+        assert_eq!(asking.answered(10, S), [0; 0]);
         assert_eq!(asking.ask(3, 2 * S).len(), 11, "room for one more is tried");
         assert_eq!(
-            asking.answered(0).len(),
+            asking.answered(0, 2 * S).len(),
             11,
             "an answer about nothing would come again and again"
         );
@@ -314,6 +320,25 @@ mod tests {
         }
         assert_eq!(asked_at, [0, 1, 2, 63, 124]);
         assert!(longest <= 30, "{longest} probes wait");
+    }
+
+    #[test]
+    fn a_peer_that_has_answered_is_asked_on_while_questions_are_lost() {
+        let mut asking = asking();
+        add(&mut asking, 0..1, 0);
+        asking.ask(1, S);
+        asking.answered(1, S);
+        let mut asked_at = Vec::new();
+        for now_s in 2..90 {
+            let now_ns = now_s * S;
+            add(&mut asking, now_s as u32..now_s as u32 + 1, now_ns - S);
+            asking.take_overdue(now_ns);
+            if asking.is_due(now_ns) {
+                asking.ask(1, now_ns);
+                asked_at.push(now_s);
+            }
+        }
+        assert_eq!(asked_at, [2, 3, 4, 5, 6, 7, 8, 9, 10, 71]);
     }
 
     #[test]
