@@ -321,6 +321,11 @@ impl Hops {
         })
     }
 
+    /// Whether no probe with an outcome waits for its far half.
+    pub fn is_settled(&self) -> bool {
+        self.peers.values().all(Peer::is_settled)
+    }
+
     pub fn poll_event(&mut self) -> Option<HopEvent> {
         self.shared.events.pop_front()
     }

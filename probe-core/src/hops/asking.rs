@@ -1,5 +1,5 @@
-//! When to ask a peer for its half of which probes: in batches, one question at a time, again once if there is no answer,
-//! and rarely if there never is one.
+//! When to ask a peer for its half of which probes: in batches, one question at a time, again if there is no answer, and
+//! rarely if there never is one.
 
 use std::collections::VecDeque;
 
@@ -63,8 +63,6 @@ struct Open {
     nonce: u64,
     probes: Vec<Waiting>,
     asked_ns: u64,
-    /// It was asked before.
-    is_second: bool,
 }
 
 impl Asking {
@@ -124,9 +122,7 @@ impl Asking {
 
     /// Asks with `nonce`, and returns for which probes.
     pub fn ask(&mut self, nonce: u64, now_ns: u64) -> Vec<u32> {
-        let again = self.again.take();
-        let is_second = again.is_some();
-        let probes = again.unwrap_or_else(|| {
+        let probes = self.again.take().unwrap_or_else(|| {
             let mut probes = Vec::with_capacity(self.batch);
             for queue in [&mut self.urgent, &mut self.ordinary] {
                 let is_ripe = |waiting: &mut Waiting| waiting.since_ns.saturating_add(SETTLE_NS) <= now_ns;
@@ -144,7 +140,6 @@ impl Asking {
             nonce,
             probes,
             asked_ns: now_ns,
-            is_second,
         });
         asked
     }
@@ -177,20 +172,17 @@ impl Asking {
     /// The open question, if its answer is overdue: its nonce, and the probes that are not asked for again.
     pub fn take_overdue(&mut self, now_ns: u64) -> Option<(u64, Vec<u32>)> {
         let is_overdue = |open: &mut Open| open.asked_ns.saturating_add(self.answer_ns) <= now_ns;
-        let Open {
-            nonce,
-            probes,
-            is_second,
-            ..
-        } = self.open.take_if(is_overdue)?;
+        let Open { nonce, probes, .. } = self.open.take_if(is_overdue)?;
         self.unanswered += 1;
-        if self.is_silent(now_ns) {
+        let (again, given_up): (Vec<_>, Vec<_>) = if self.is_silent(now_ns) {
             self.next_ns = now_ns.saturating_add(SILENT_RETRY_NS);
-        } else if !is_second {
-            self.again = Some(probes);
-            return Some((nonce, Vec::new()));
-        }
-        Some((nonce, probes.iter().map(|waiting| waiting.seq).collect()))
+            (Vec::new(), probes)
+        } else {
+            let is_in_time = |waiting: &Waiting| now_ns < waiting.since_ns.saturating_add(MAX_WAIT_NS);
+            probes.into_iter().partition(is_in_time)
+        };
+        self.again = (!again.is_empty()).then_some(again);
+        Some((nonce, given_up.iter().map(|waiting| waiting.seq).collect()))
     }
 
     /// A probe that has waited for too long, or whose peer is silent; call again until there is none.
@@ -274,17 +266,23 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_question_is_asked_again_once() {
+    fn a_lost_question_is_asked_again_until_the_stamps_are_gone() {
         let mut asking = asking();
         add(&mut asking, 0..1, 0);
-        assert_eq!(asking.ask(1, S), [0]);
-        assert_eq!(asking.take_overdue(2 * S - 1), None);
-        assert_eq!(asking.take_overdue(2 * S), Some((1, vec![])));
-        assert!(asking.is_due(2 * S));
-        assert_eq!(asking.ask(2, 2 * S), [0]);
-        assert!(asking.is_answered_by(1).is_none());
-        assert_eq!(asking.take_overdue(3 * S), Some((2, vec![0])));
-        assert!(!asking.is_due(3 * S));
+        asking.ask(1, S);
+        asking.answered(1, S);
+        add(&mut asking, 1..2, S);
+        let mut now_ns = 2 * S;
+        for nonce in 2..8 {
+            assert!(asking.is_due(now_ns));
+            assert_eq!(asking.ask(nonce, now_ns), [1]);
+            assert_eq!(asking.take_overdue(now_ns + S - 1), None);
+            now_ns += S;
+            let given_up = if now_ns < S + MAX_WAIT_NS { vec![] } else { vec![1] };
+            assert_eq!(asking.take_overdue(now_ns), Some((nonce, given_up)));
+            assert!(asking.is_answered_by(nonce).is_none());
+        }
+        assert!(now_ns == S + MAX_WAIT_NS && !asking.is_due(now_ns));
     }
 
     #[test]

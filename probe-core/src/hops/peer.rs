@@ -132,6 +132,11 @@ impl Peer {
         self.windows.is_empty() && self.resolved.is_empty()
     }
 
+    /// Whether no probe with an outcome waits for its far half.
+    pub fn is_settled(&self) -> bool {
+        self.resolved.is_empty()
+    }
+
     /// This host's hooks are others.
     pub fn forget_own_hooks(&mut self) {
         self.expected_own = Expected::default();

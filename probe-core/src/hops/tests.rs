@@ -659,7 +659,9 @@ fn the_end_settles_what_is_open() {
     events
         .iter()
         .for_each(|(_, event)| world.own.note_event(event, world.now));
+    assert!(!world.own.is_settled());
     world.own.finish(world.now);
+    assert!(world.own.is_settled());
     world.step();
     assert_eq!((world.samples().len(), world.windows().len()), (1, 1));
 }

@@ -22,8 +22,10 @@ use crate::command::shared::introductions::nonce;
 /// Stamps are taken at least this often, so that their ring buffer does not run full.
 pub const DRAIN: Duration = Duration::from_millis(100);
 
-/// A run ends this long after its last probe: so long does a peer have to give its half.
-const LAST_ANSWERS_NS: u64 = 1_000_000_000;
+/// A run ends no sooner after its last outcome: so long may stamps take.
+const LAST_STAMPS_NS: u64 = 1_000_000_000;
+/// A run ends this long after its last outcome: so long do peers have to give their halves, also if a question is lost.
+const LAST_ANSWERS_NS: u64 = 5_000_000_000;
 
 pub struct HopStamps {
     observers: Observers,
@@ -33,8 +35,8 @@ pub struct HopStamps {
     /// Stamps that were lost so far.
     lost: u64,
     drained_ns: u64,
-    /// When a run whose probes are over ends.
-    end_ns: Option<u64>,
+    /// When the last probe of a run had its outcome.
+    settled_ns: Option<u64>,
 }
 
 impl HopStamps {
@@ -53,7 +55,7 @@ impl HopStamps {
             hops,
             lost: 0,
             drained_ns: now_ns,
-            end_ns: None,
+            settled_ns: None,
         })
     }
 
@@ -159,7 +161,9 @@ impl HopStamps {
 
     /// Whether the far halves of the last probes have been waited for, since the first call.
     pub fn has_waited(&mut self, now_ns: u64) -> bool {
-        now_ns >= *self.end_ns.get_or_insert(now_ns + LAST_ANSWERS_NS)
+        let waited_ns = now_ns - *self.settled_ns.get_or_insert(now_ns);
+        let has_all = waited_ns >= LAST_STAMPS_NS && self.hops.is_settled();
+        has_all || waited_ns >= LAST_ANSWERS_NS
     }
 
     /// Ends the run: settles all probes with what is known.
