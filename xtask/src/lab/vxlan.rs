@@ -105,6 +105,9 @@ impl<'a> Lines<'a> {
         let (here, there) = (format!("{bridge}-line"), format!("{second}-line"));
         let ports = [(bridge, &*here, LINES), (&*second, &*there, LINES)];
         switch.add_ports(&switch.add_bridge(&second), &ports)?;
+        // The second bridge is a device of the host, too, and would answer ARP requests for the first one's address: the path
+        // would then lead around the line.
+        namespace::set_sysctls(&format!("host{host}"), &[("ipv4/conf/all/arp_ignore", "1")])?;
         // Left is towards agent1.
         let (left, right) = if host == 1 { (here, there) } else { (there, here) };
         self.join(segment, &left, &right, &line)?;
