@@ -78,10 +78,11 @@ fn a_peer_in_another_namespace_is_no_peer() {
         std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut ready).unwrap();
         ip(&format!("link set khost1 netns {}", child.id()));
         let near = link(&netlink, "khost0").await;
+        let far = netlink.peer_of(&near).await;
         drop(child.stdin.take());
         child.wait().unwrap();
         assert_eq!(near.peer_index, None);
-        let far = netlink.peer_of(&near).await.unwrap().unwrap();
+        let far = far.unwrap().unwrap();
         assert_eq!((far.name.as_str(), far.kind.as_deref()), ("khost1", Some("veth")));
     });
 }

@@ -77,7 +77,15 @@ fn assert_agree(snapshot: &Snapshot, sent_before: u64, [right, left]: [Done; 2],
     assert!(totals.sent >= scaled(PROBES), "{totals:?}");
     assert_eq!(totals.pending, 0);
     assert_eq!(totals.sent + sent_before, right.seen, "{totals:?}");
-    assert_eq!(totals.lost_forward, right.dropped, "{totals:?}");
-    assert_eq!(totals.lost_backward, left.dropped, "{totals:?}");
+    // One of a thousand replies to copies is dropped, too, which loses no probe.
+    for (lost, dropped) in [
+        (totals.lost_forward, right.dropped),
+        (totals.lost_backward, left.dropped),
+    ] {
+        assert!(
+            lost.abs_diff(dropped) <= 3,
+            "{lost} lost, {dropped} dropped; {totals:?}"
+        );
+    }
     assert!(totals.reordered > 0, "{totals:?}");
 }
