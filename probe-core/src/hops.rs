@@ -32,6 +32,7 @@ pub use crate::hops::stamp::{Hook, HookId, HopStamp, MAX_HOOKS, Mark, Part, Role
 use crate::hops::stamps::Stamps;
 use crate::hops::table::{KEEP_NS, ProbeKey, Table};
 pub use crate::hops::wire::{Answer, Question};
+use crate::observation::SAME_CLOCK_BOUND_NS;
 use crate::reflector::policy::limit;
 use crate::session::Outcome;
 use crate::stats::report::Path;
@@ -286,8 +287,10 @@ impl Hops {
     /// would not be noticed.
     pub fn set_utc_offset(&mut self, offset_ns: i64, now_ns: u64) {
         let before_ns = self.utc_offset_ns.replace(offset_ns);
-        if before_ns.is_some_and(|before_ns| before_ns != offset_ns) {
-            // T2 and T3 of earlier probes were written by another offset.
+        let differs = |before_ns: i64| before_ns.abs_diff(offset_ns) > SAME_CLOCK_BOUND_NS;
+        if before_ns.is_some_and(differs) {
+            // The clock was set: T2 and T3 of earlier probes were written by another offset. Smaller differences come from more
+            // precise readings.
             self.reflected.clear(now_ns);
         }
     }

@@ -9,7 +9,7 @@ use probe_common::ntp::ErrorEstimate;
 pub use crate::observation::failure::SendFailure;
 
 /// Agents on one clock read it in different ways, which agree to this.
-const SAME_CLOCK_BOUND_NS: u64 = 1_000;
+pub(crate) const SAME_CLOCK_BOUND_NS: u64 = 1_000;
 
 /// The kernel slews a clock by at most this part of the time.
 const MAX_SLEW_PART: u64 = 1_000;

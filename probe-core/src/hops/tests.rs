@@ -625,7 +625,8 @@ fn an_answer_about_other_probes_than_the_question_gives_no_half() {
 #[test]
 fn another_offset_of_utc_voids_what_was_written_by_the_last() {
     // Also if nobody has asked before.
-    for earlier in [3, 0] {
+    let bound_ns = SAME_CLOCK_BOUND_NS as i64;
+    for (earlier, set_by_ns, is_void) in [(3, bound_ns + 1, true), (0, -bound_ns - 1, true), (0, bound_ns, false)] {
         let mut world = World::new(config());
         world.far.set_utc_offset(UTC, world.now);
         world.send_all(vec![Course::default(); earlier]);
@@ -635,8 +636,14 @@ fn another_offset_of_utc_voids_what_was_written_by_the_last() {
             probes: vec![world.seq],
         };
         world.send(Course::default());
-        let answer = world.far.answer_for(address(1), &question, UTC + 1, world.now).unwrap();
-        assert_eq!((answer.complete_ns, answer.probes[0].1.is_empty()), (0, true));
+        let answer = world
+            .far
+            .answer_for(address(1), &question, UTC + set_by_ns, world.now)
+            .unwrap();
+        assert_eq!(
+            (answer.complete_ns == 0, answer.probes[0].1.is_empty()),
+            (is_void, is_void)
+        );
     }
 }
 
