@@ -139,7 +139,15 @@ fn the_forwarding_of_a_flow_is_traced() {
         ttl: 255,
     };
     let database = switch.database();
-    let traced = trace(&database, &flow).unwrap();
+    // A patch port is used some time after the database has it.
+    let mut traced = trace(&database, &flow).unwrap();
+    for _ in 0..100 {
+        if traced.bridges.len() == 2 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        traced = trace(&database, &flow).unwrap();
+    }
     assert_eq!(traced.bridges, ["br0", "br1"]);
     assert!(traced.megaflow.unwrap().contains("in_port=1"));
     assert_eq!(traced.actions.len(), 1);
