@@ -112,7 +112,7 @@ fn is_own(prober: Address, reflector: Address) -> bool {
         return true;
     }
     for address in [prober, reflector] {
-        if HOP_ADDRESSES.get_ptr(&address).is_some() {
+        if HOP_ADDRESSES.get_ptr(address).is_some() {
             // SAFETY: as above.
             unsafe { recent.write_volatile(address) };
             return true;

@@ -81,7 +81,7 @@ fn kstamp_execute(context: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn send_up(passage: &Passage) -> Option<()> {
     let now_ns = monotonic_ns();
-    UPCALLS_WAITING.insert(passage, &now_ns, 0).ok()?;
+    UPCALLS_WAITING.insert(passage, now_ns, 0).ok()?;
     let open = UPCALLS_OPEN.get_ptr_mut(0)?;
     // SAFETY: the entry is there for as long as the program. Another processor may write a little older time.
     unsafe {
@@ -114,8 +114,8 @@ fn is_one_open() -> bool {
 fn answer(passage: Passage) -> Option<()> {
     // SAFETY: the value is copied at once; an entry that is reused meanwhile has the time of another upcall, but then it
     // cannot be removed below.
-    let at_ns = unsafe { *UPCALLS_WAITING.get(&passage)? };
-    UPCALLS_WAITING.remove(&passage).ok()?;
+    let at_ns = unsafe { *UPCALLS_WAITING.get(passage)? };
+    UPCALLS_WAITING.remove(passage).ok()?;
     // SAFETY: as above.
     unsafe { atomic::fetch_add(&raw mut (*UPCALLS_OPEN.get_ptr_mut(0)?).count, u64::MAX) };
     let record = UpcallRecord {
