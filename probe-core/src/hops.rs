@@ -264,15 +264,13 @@ impl Hops {
         let is_asked = |(asked, (answered, _)): &(u32, &(u32, Stamps))| asked == answered;
         let count = asked.zip(&answer.probes).take_while(is_asked).count();
         peer.set_far_hooks(&answer.hooks);
-        let answered = &answer.probes[..count];
-        for (seq, stamps) in answered {
-            if peer.is_younger(*seq, answer.complete_ns, now_ns) {
-                peer.note_far(*seq, stamps);
-            }
-        }
-        for &(seq, stamps) in answered {
+        let far = |&(seq, stamps): &(u32, Stamps)| {
             let is_complete = peer.is_younger(seq, answer.complete_ns, now_ns);
-            let far = FarStamps { stamps, is_complete };
+            (seq, FarStamps { stamps, is_complete })
+        };
+        let answered: Vec<(u32, FarStamps)> = answer.probes[..count].iter().map(far).collect();
+        answered.iter().for_each(|(seq, far)| peer.note_far(*seq, far));
+        for (seq, far) in answered {
             peer.settle(seq, Some(far), shared, now_ns);
         }
         for seq in peer.asking.answered(count, now_ns) {

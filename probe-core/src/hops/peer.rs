@@ -64,6 +64,13 @@ pub(super) struct Shared {
     pub events: VecDeque<HopEvent>,
 }
 
+impl Shared {
+    /// Whether a device of this host that has no stamp of a probe did not see it.
+    fn is_complete(&self, peer: IpAddr, probe: &Resolved, now_ns: u64) -> bool {
+        self.near.complete_since(peer, now_ns) < probe.sent_ns
+    }
+}
+
 /// The outcome of a probe.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Resolved {
@@ -155,7 +162,7 @@ impl Peer {
         self.window(probe.window_ns).unsettled += 1;
         if let Some(trip) = &probe.trip {
             self.asking.note_round_trip(trip.elapsed_ns());
-            if shared.near.complete_since(self.address, now_ns) < probe.sent_ns {
+            if shared.is_complete(self.address, &probe, now_ns) {
                 let own = shared.near.get(&self.key(seq, &probe));
                 self.expected_own.note(Traversals::own(&own, shared.devices.roles));
             }
@@ -198,9 +205,10 @@ impl Peer {
     }
 
     /// Which of its hooks see probes that are answered. Probes that were lost are settled by that.
-    pub fn note_far(&mut self, seq: u32, stamps: &Stamps) {
-        if self.resolved.get(&seq).is_some_and(|probe| probe.trip.is_some()) {
-            self.expected_far.note(Traversals::far(stamps, self.far.roles));
+    pub fn note_far(&mut self, seq: u32, far: &FarStamps) {
+        let is_answered = self.resolved.get(&seq).is_some_and(|probe| probe.trip.is_some());
+        if is_answered && far.is_complete {
+            self.expected_far.note(Traversals::far(&far.stamps, self.far.roles));
         }
     }
 
@@ -241,7 +249,7 @@ impl Peer {
             return;
         };
         let key = self.key(seq, &probe);
-        let is_complete = shared.near.complete_since(self.address, now_ns) < probe.sent_ns;
+        let is_complete = shared.is_complete(self.address, &probe, now_ns);
         let own = shared.near.take(&key);
         let settled = Settled { seq, probe, own, far };
         let (split, lost_at) = match probe.trip {

@@ -59,6 +59,37 @@ pub struct Mark {
     pub at_ns: u64,
 }
 
+/// Bits of a place beside the hook.
+const EGRESS: u8 = 1 << 4;
+const BACKWARD: u8 = 1 << 5;
+const HOOK: u8 = EGRESS - 1;
+const _: () = assert!(MAX_HOOKS - 1 == HOOK as usize);
+
+impl Mark {
+    /// Hook, egress and direction in one byte, as they are kept and sent; `None` if there can be no such hook.
+    pub(super) fn place(&self) -> Option<u8> {
+        let egress = if self.egress { EGRESS } else { 0 };
+        let backward = match self.direction {
+            Direction::Forward => 0,
+            Direction::Backward => BACKWARD,
+        };
+        (self.hook.0 <= HOOK).then_some(self.hook.0 | egress | backward)
+    }
+
+    /// `None` if there is no such place.
+    pub(super) fn at(place: u8, at_ns: u64) -> Option<Self> {
+        (place & !(HOOK | EGRESS | BACKWARD) == 0).then_some(Self {
+            hook: HookId(place & HOOK),
+            egress: place & EGRESS != 0,
+            direction: match place & BACKWARD {
+                0 => Direction::Forward,
+                _ => Direction::Backward,
+            },
+            at_ns,
+        })
+    }
+}
+
 /// A probe or reply that waited in Open vSwitch's kernel datapath until ovs-vswitchd had decided what to do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upcall {

@@ -1,7 +1,7 @@
 //! The stamps of one probe and its reply at one host, in a fixed size.
 
 use crate::direction::Direction;
-use crate::hops::stamp::{HookId, MAX_HOOKS, Mark};
+use crate::hops::stamp::Mark;
 
 /// Stamps of one probe and its reply at one host.
 pub const MAX_STAMPS: usize = 12;
@@ -10,21 +10,17 @@ pub const MAX_STAMPS: usize = 12;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamps {
     at_ns: [u64; MAX_STAMPS],
-    /// Hook, [`EGRESS`] and [`BACKWARD`].
+    /// Of each, as [`Mark::place`].
     place: [u8; MAX_STAMPS],
     count: u8,
     is_cut: bool,
     upcall_ns: [u32; 2],
 }
 
-const EGRESS: u8 = 1 << 4;
-const BACKWARD: u8 = 1 << 5;
-const HOOK: u8 = MAX_HOOKS as u8 - 1;
-
 impl Stamps {
     /// Of a duplicated packet, the earlier stamp counts.
     pub fn note(&mut self, mark: Mark) {
-        let Some(place) = place_of(&mark) else { return };
+        let Some(place) = mark.place() else { return };
         let count = usize::from(self.count);
         if let Some(known) = self.place[..count].iter().position(|&known| known == place) {
             self.at_ns[known] = self.at_ns[known].min(mark.at_ns);
@@ -51,16 +47,7 @@ impl Stamps {
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
         let count = usize::from(self.count);
         let places = self.place[..count].iter().zip(&self.at_ns[..count]);
-        places.map(|(&place, &at_ns)| Mark {
-            hook: HookId(place & HOOK),
-            egress: place & EGRESS != 0,
-            direction: if place & BACKWARD == 0 {
-                Direction::Forward
-            } else {
-                Direction::Backward
-            },
-            at_ns,
-        })
+        places.filter_map(|(&place, &at_ns)| Mark::at(place, at_ns))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -86,22 +73,10 @@ impl Stamps {
     }
 }
 
-/// `None` if there can be no such hook.
-fn place_of(mark: &Mark) -> Option<u8> {
-    let Mark {
-        hook,
-        egress,
-        direction,
-        ..
-    } = *mark;
-    let bits = if egress { EGRESS } else { 0 };
-    let bits = bits | if direction == Direction::Backward { BACKWARD } else { 0 };
-    (hook.0 <= HOOK).then_some(hook.0 | bits)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hops::stamp::HookId;
 
     fn mark(hook: u8, egress: bool, direction: Direction, at_ns: u64) -> Mark {
         Mark {

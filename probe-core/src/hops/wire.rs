@@ -16,10 +16,10 @@ use probe_common::tlv::flag::UNRECOGNISED;
 use probe_common::tlv::kind::PRIVATE as TYPE;
 
 use crate::direction::Direction;
-use crate::hops::stamp::{Hook, HookId, MAX_HOOKS, Mark, Role};
+use crate::hops::stamp::{Hook, MAX_HOOKS, Mark, Role};
 use crate::hops::stamps::{MAX_STAMPS, Stamps};
 use crate::identity::is_acceptable_name;
-use crate::identity::wire::{AnswerStamps, ENTERPRISE, into_reply};
+use crate::identity::wire::{AnswerStamps, ENTERPRISE, into_reply, nonce_at};
 
 /// Length of a question and of its answer.
 pub const PACKET_LEN: usize = 1200;
@@ -40,11 +40,6 @@ const HAS_UPCALLS: u8 = 1 << 7;
 const IS_CUT: u8 = 1 << 6;
 const COUNT: u8 = IS_CUT - 1;
 const _: () = assert!(MAX_STAMPS <= COUNT as usize);
-
-/// Bits beside the hook in the place of a stamp.
-const EGRESS: u8 = 1 << 4;
-const BACKWARD: u8 = 1 << 5;
-const _: () = assert!(MAX_HOOKS <= EGRESS as usize);
 
 /// Asks the reflector for its stamps of probes of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +159,7 @@ fn read_hook(body: &mut Reader<'_>) -> Option<Hook> {
 /// Stamps that are more than 4.3 s after the earliest are left out.
 fn write_stamps(packet: &mut Vec<u8>, seq: u32, stamps: &Stamps) {
     let first_ns = stamps.marks().map(|mark| mark.at_ns).min().unwrap_or_default();
-    let after = |mark: Mark| Some((mark, u32::try_from(mark.at_ns - first_ns).ok()?));
+    let after = |mark: Mark| Some((mark.place()?, u32::try_from(mark.at_ns - first_ns).ok()?));
     let count = stamps.marks().filter_map(after).count();
     let is_cut = stamps.is_cut() || count < stamps.marks().count();
     let upcalls = [Direction::Forward, Direction::Backward].map(|direction| stamps.upcall_ns(direction));
@@ -178,14 +173,8 @@ fn write_stamps(packet: &mut Vec<u8>, seq: u32, stamps: &Stamps) {
         return;
     }
     packet.extend(first_ns.to_be_bytes());
-    for (mark, after_ns) in stamps.marks().filter_map(after) {
-        let egress = if mark.egress { EGRESS } else { 0 };
-        let backward = if mark.direction == Direction::Backward {
-            BACKWARD
-        } else {
-            0
-        };
-        packet.push(mark.hook.0 | egress | backward);
+    for (place, after_ns) in stamps.marks().filter_map(after) {
+        packet.push(place);
         packet.extend(after_ns.to_be_bytes());
     }
 }
@@ -208,20 +197,11 @@ fn read_stamps(body: &mut Reader<'_>, hooks: usize) -> Option<(u32, Stamps)> {
     let first_ns = body.u64()?;
     for _ in 0..count {
         let (place, after_ns) = (body.u8()?, body.u32()?);
-        let hook = HookId(place & (EGRESS - 1));
-        if usize::from(hook.0) >= hooks || place >= BACKWARD << 1 {
+        let mark = Mark::at(place, first_ns.checked_add(after_ns.into())?)?;
+        if usize::from(mark.hook.0) >= hooks {
             return None;
         }
-        stamps.note(Mark {
-            hook,
-            egress: place & EGRESS != 0,
-            direction: if place & BACKWARD == 0 {
-                Direction::Forward
-            } else {
-                Direction::Backward
-            },
-            at_ns: first_ns.checked_add(after_ns.into())?,
-        });
+        stamps.note(mark);
     }
     Some((seq, stamps))
 }
@@ -233,10 +213,6 @@ fn body(packet: &[u8]) -> Option<Reader<'_>> {
     let length = usize::from(tlv.u16()?);
     let is_ours = kind == TYPE && tlv.u32()? == ENTERPRISE && tlv.array()? == MARK;
     (packet.len() == PACKET_LEN && length == PACKET_LEN - VALUE && is_ours).then_some(tlv)
-}
-
-fn nonce_at(packet: &[u8], at: usize) -> Option<u64> {
-    Reader(packet.get(at..)?).u64()
 }
 
 /// What is left to read.

@@ -152,7 +152,8 @@ pub fn from_answer(packet: &[u8]) -> Option<IdentityAnswer> {
     }
 }
 
-fn nonce_at(packet: &[u8], at: usize) -> Option<u64> {
+/// `None` if the packet is shorter.
+pub(crate) fn nonce_at(packet: &[u8], at: usize) -> Option<u64> {
     packet.get(at..)?.first_chunk().map(|nonce| u64::from_be_bytes(*nonce))
 }
 

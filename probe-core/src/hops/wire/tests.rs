@@ -3,6 +3,7 @@ use probe_common::stamp::ReplyFields;
 use proptest::prelude::*;
 
 use super::*;
+use crate::hops::stamp::HookId;
 use crate::identity::wire as identity_wire;
 
 const ARRIVAL: AnswerStamps = AnswerStamps {
