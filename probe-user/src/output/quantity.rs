@@ -71,6 +71,12 @@ pub fn count(number: u64, singular: &str) -> String {
     }
 }
 
+/// `1 this`, `2 that`: those that are not zero.
+pub fn above_zero<const N: usize>(numbers: [(u64, &str); N]) -> Vec<String> {
+    let present = numbers.into_iter().filter(|(number, _)| *number > 0);
+    present.map(|(number, what)| format!("{number} {what}")).collect()
+}
+
 /// `a, b, c`; the first few if they are many.
 pub fn list<T: ToString>(items: &[T]) -> String {
     const SHOWN: usize = 8;

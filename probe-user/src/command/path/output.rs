@@ -11,7 +11,7 @@ use crate::command::path::forwarding::Forwarding;
 use crate::output::file::OutputFile;
 use crate::output::jsonl::record;
 use crate::output::model::hops::{Hops, Outlier};
-use crate::output::quantity::{count, duration, duration_u64, percent};
+use crate::output::quantity::{above_zero, count, duration, duration_u64, percent};
 use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::terminal::{Columns, columns_for};
 use crate::output::text::{hops, wrap};
@@ -187,14 +187,12 @@ fn write_summary(summary: &PathSummary, out: &mut dyn Write) -> io::Result<()> {
         count(summary.received, "reply"),
         percent(summary.lost, summary.sent - summary.pending)
     )?;
-    for (number, what) in [
+    for further in above_zero([
         (summary.pending, "still waiting"),
         (summary.late, "late"),
         (summary.send_failed, "could not be sent"),
-    ] {
-        if number > 0 {
-            write!(out, ", {number} {what}")?;
-        }
+    ]) {
+        write!(out, ", {further}")?;
     }
     writeln!(out)?;
     let Some(rtt) = &summary.rtt_ns else { return Ok(()) };

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::output::file::OutputFile;
 use crate::output::jsonl::record;
 use crate::output::model::{Clock, Results, Sample};
-use crate::output::quantity::{clock_name, count, duration, duration_u64, percent};
+use crate::output::quantity::{above_zero, clock_name, count, duration, duration_u64, percent};
 use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::time::Utc;
 use crate::output::{Format, fields};
@@ -251,7 +251,7 @@ fn write_summary(start: &PingStart, results: &Results, out: &mut dyn Write) -> i
             counts.lost_forward, counts.lost_backward, counts.lost_unknown
         )?;
     }
-    for (number, what) in [
+    for further in above_zero([
         (counts.pending, "still waiting"),
         (counts.late, "late"),
         (counts.duplicates, "duplicate"),
@@ -259,10 +259,8 @@ fn write_summary(start: &PingStart, results: &Results, out: &mut dyn Write) -> i
         (counts.send_failed, "could not be sent"),
         (counts.not_sent, "not sent because ping was stopped"),
         (counts.collector_lost, "not collected"),
-    ] {
-        if number > 0 {
-            write!(out, ", {number} {what}")?;
-        }
+    ]) {
+        write!(out, ", {further}")?;
     }
     writeln!(out)?;
     line("rtt", results.rtt_ns.as_ref(), "", out)?;

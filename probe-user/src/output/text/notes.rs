@@ -9,7 +9,7 @@ use probe_common::abi::Counter;
 use probe_core::stats::report::{Counts, Path, Patterns};
 
 use crate::output::model::{Counters, Method, Results, Start};
-use crate::output::quantity::{count, duration_u64, list};
+use crate::output::quantity::{above_zero, count, duration_u64, list};
 use crate::output::text::table::path_name;
 use crate::output::text::{counters, wrap};
 
@@ -63,7 +63,7 @@ fn not_sent(result: &Results) -> Option<String> {
 }
 
 fn stepped(result: &Results) -> Option<String> {
-    let whose = parts([(result.steps.own, "of this host"), (result.steps.peer, "of the peer")]);
+    let whose = above_zero([(result.steps.own, "of this host"), (result.steps.peer, "of the peer")]);
     (!whose.is_empty()).then(|| format!("steps of the wall clock: {}", whose.join(", ")))
 }
 
@@ -100,7 +100,7 @@ fn losses(counts: &Counts, patterns: &Patterns) -> Option<String> {
     ];
     let where_lost = match directions.iter().find(|(number, _)| *number == counts.lost) {
         Some((_, direction)) => format!(", {direction}"),
-        None => format!(": {}", parts(directions).join(", ")),
+        None => format!(": {}", above_zero(directions).join(", ")),
     };
     let refused = patterns.lost_refused.filter(|&refused| refused > 0);
     let refused = refused.map(|refused| format!(", {refused} of them above the peer's rate limits"));
@@ -112,7 +112,7 @@ fn losses(counts: &Counts, patterns: &Patterns) -> Option<String> {
         format!("{probes} lost{where_lost}{refused}{in_a_row}")
     });
     let pending = (counts.pending > 0).then(|| format!("{} pending", counts.pending));
-    let odd = parts([
+    let odd = above_zero([
         (counts.late, "late"),
         (counts.duplicates, "duplicate"),
         (counts.reordered, "reordered"),
@@ -131,12 +131,6 @@ fn losses(counts: &Counts, patterns: &Patterns) -> Option<String> {
     let odd = (!odd.is_empty()).then(|| format!("replies: {}", odd.join(", ")));
     let clauses: Vec<String> = [lost, pending, odd].into_iter().flatten().collect();
     (!clauses.is_empty()).then(|| clauses.join("; "))
-}
-
-/// `1 this`, `2 that`: those that are not zero.
-fn parts<const N: usize>(numbers: [(u64, &str); N]) -> Vec<String> {
-    let present = numbers.into_iter().filter(|(number, _)| *number > 0);
-    present.map(|(number, what)| format!("{number} {what}")).collect()
 }
 
 /// Writes where each peer was before and how long it was down, once for all of its paths. Peers in `always_probed` are probed while down.

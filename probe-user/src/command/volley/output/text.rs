@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use probe_core::stats::report::Summary;
 
 use crate::command::volley::output::{RefusedFields, VolleyCounts, VolleyResults, VolleyStart, VolleySummary};
-use crate::output::quantity::{clock_name, count, duration, duration_u64, percent};
+use crate::output::quantity::{above_zero, clock_name, count, duration, duration_u64, percent};
 
 pub fn start(start: &VolleyStart, out: &mut dyn Write) -> io::Result<()> {
     let name = start.peer_name.as_ref().map(|name| format!(" ({name})"));
@@ -102,32 +102,25 @@ pub fn counts(counts: &VolleyCounts) -> String {
             counts.lost_forward, counts.lost_backward, counts.lost_unknown
         );
     }
-    for (number, what) in [
+    for further in above_zero([
         (counts.pending, "still waiting"),
         (counts.late, "late"),
         (counts.duplicates, "duplicate"),
         (counts.reordered, "reordered"),
-    ] {
-        if number > 0 {
-            line += &format!(", {number} {what}");
-        }
+    ]) {
+        line += &format!(", {further}");
     }
     line
 }
 
 fn refused(refused: &RefusedFields) -> Option<String> {
-    let reasons = [
+    let named = above_zero([
         (refused.not_from_peer, "from another host"),
         (refused.bad_checksum, "with a wrong checksum"),
         (refused.malformed, "malformed"),
         (refused.unknown, "to a number that was not sent"),
         (refused.wrong_t1, "with a wrong T1"),
-    ];
-    let named = reasons
-        .iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, reason)| format!("{number} {reason}"))
-        .collect::<Vec<_>>();
+    ]);
     (!named.is_empty()).then(|| named.join(", "))
 }
 
