@@ -1,12 +1,12 @@
 //! How Open vSwitch of this host forwards the probes.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use probe_common::stamp;
 use probe_host::link::{Link, Netlink, next_hop_mac};
-use probe_host::ovs::{Flow, PortFacts, Trace, USUAL_SOCKET, trace};
+use probe_host::ovs::{Flow, PortFacts, Source, Trace, trace};
 use serde::Serialize;
 
 use crate::command::shared::ovs::{Ovsdb, Switch};
@@ -28,16 +28,12 @@ pub struct Forwarding {
 impl Switches {
     /// `None` without a database to read.
     pub async fn connect(ovsdb: &Ovsdb, interface: &str) -> Result<Option<Self>> {
-        let Some(source) = ovsdb.connect() else {
+        let Some(database) = ovsdb.socket() else {
             return Ok(None);
-        };
-        let database = match ovsdb {
-            Ovsdb::At(path) => path,
-            Ovsdb::Usual | Ovsdb::None => Path::new(USUAL_SOCKET),
         };
         Ok(Some(Self {
             database: database.to_owned(),
-            switch: Switch::follow(source, interface).await?,
+            switch: Switch::follow(Source::connect(database), interface).await?,
         }))
     }
 

@@ -37,16 +37,18 @@ impl Ovsdb {
         }
     }
 
-    /// Connects, if there is a database to read. Call it before privileges are dropped.
-    pub fn connect(&self) -> Option<Source> {
+    /// Its socket, if there is a database to read.
+    pub fn socket(&self) -> Option<&Path> {
         match self {
             Self::None => None,
-            Self::At(path) => Some(Source::connect(path)),
-            Self::Usual => {
-                let path = Path::new(USUAL_SOCKET);
-                path.exists().then(|| Source::connect(path))
-            }
+            Self::At(path) => Some(path),
+            Self::Usual => Some(Path::new(USUAL_SOCKET)).filter(|path| path.exists()),
         }
+    }
+
+    /// Connects, if there is a database to read. Call it before privileges are dropped.
+    pub fn connect(&self) -> Option<Source> {
+        self.socket().map(Source::connect)
     }
 }
 
