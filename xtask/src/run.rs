@@ -67,7 +67,7 @@ impl RunArguments {
         let far_status = far_agent.agent.finish()?;
         if far_status.success() {
             self.print_far(far, &far_agent.out)?;
-            if self.judges_hurts() {
+            if self.reports_hurts() {
                 hops::report(&self.hurt, &self.samples(lab)?)?;
             }
             return Ok(status);
@@ -89,7 +89,7 @@ impl RunArguments {
         if self.hops {
             command.arg("--hops").arg("--host-netns").arg(lab.host_netns(place));
         }
-        if self.judges_hurts() && hops::samples_of(&self.extra).is_none() && place == lab.pair()[0] {
+        if self.reports_hurts() && hops::samples_of(&self.extra).is_none() && place == lab.pair()[0] {
             command.arg("--samples").arg(self.samples(lab)?);
         }
         command.args(self.extra_at(place, lab));
@@ -97,7 +97,7 @@ impl RunArguments {
     }
 
     /// Whether single probes show what hop stamps have found.
-    fn judges_hurts(&self) -> bool {
+    fn reports_hurts(&self) -> bool {
         self.hops && !self.hurt.is_empty()
     }
 

@@ -422,9 +422,9 @@ fn run_says_whether_a_delay_was_found() {
     let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success(), "{stderr}");
     assert!(stdout.contains("Hops to 10.1.1.6"), "{stdout}");
-    let judgement = stderr.lines().last().unwrap();
+    let finding = stderr.lines().last().unwrap();
     let expected = format!("lab: --hurt underlay:{ms}ms: found there in ");
-    assert!(judgement.starts_with(&expected), "{stderr}");
-    let share = judgement.rsplit(['(', ' ']).nth(1).unwrap();
-    assert!(share.parse::<f64>().unwrap() > 95.0, "{judgement}");
+    assert!(finding.starts_with(&expected), "{stderr}");
+    let share = finding.rsplit(['(', ' ']).nth(1).unwrap();
+    assert!(share.parse::<f64>().unwrap() > 95.0, "{finding}");
 }

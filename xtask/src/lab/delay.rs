@@ -105,8 +105,8 @@ pub(crate) fn forward(
     )
 }
 
-/// Joins ports `left` and `right` of `namespace`, whose names have at most 12 bytes, by netem on a Linux bridge or by a forwarder. Returns which, in words,
-/// and the forwarder.
+/// Joins ports `left` and `right` of `namespace`, whose names have at most 12 bytes, by netem on a Linux bridge or by a
+/// forwarder. Returns which, in words, and the forwarder.
 pub(crate) fn join(
     namespace: &str,
     left: &str,

@@ -30,7 +30,7 @@ pub(super) fn report(hurts: &[Hurt], samples: &Path) -> Result<()> {
         .filter(|probe: &Probe| probe.kind == "hop_sample")
         .collect();
     for hurt in hurts {
-        eprintln!("lab: --hurt {hurt}: {}", judge(hurt, &probes));
+        eprintln!("lab: --hurt {hurt}: {}", finding(hurt, &probes));
     }
     Ok(())
 }
@@ -63,7 +63,8 @@ impl Probe {
     }
 }
 
-fn judge(hurt: &Hurt, probes: &[Probe]) -> String {
+/// In how many of the probes that can show it the harm is found in its segment.
+fn finding(hurt: &Hurt, probes: &[Probe]) -> String {
     let segment = hurt.segment.field();
     // Which probes can show it, and which of them show it in its place.
     type Test<'a> = Box<dyn Fn(&Probe) -> bool + 'a>;
@@ -146,13 +147,13 @@ mod tests {
             lost(Some("far_switch"), "backward"),
             lost(None, ""),
         ];
-        for (hurt, judgement) in [
+        for (hurt, expected) in [
             ("underlay:5ms", "found there in 2 of 3 split probes (66.7 %)"),
             ("far-switch:stall=100ms", "found there in 1 of 1 slow probes (100.0 %)"),
             ("own-switch:stall=200ms", "no slow probes"),
             ("far-switch:loss=1%", "found there in 1 of 3 lost probes (33.3 %)"),
         ] {
-            assert_eq!(judge(&hurt.parse().unwrap(), &probes), judgement, "{hurt}");
+            assert_eq!(finding(&hurt.parse().unwrap(), &probes), expected, "{hurt}");
         }
     }
 }
