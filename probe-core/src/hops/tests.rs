@@ -689,6 +689,11 @@ fn devices_in_other_places_start_over() {
 fn the_sizes_are_those_of_the_table_in_the_description() {
     let of_probe = (table::PROBE_BYTES, size_of::<(u32, Resolved)>());
     assert_eq!((of_probe, size_of::<ordinary::Quantiles>()), ((184, 120), 192));
+    // The guide has the table, too.
+    let guide = include_str!("../../../docs/src/guide/hops.md");
+    for bytes in [of_probe.0, of_probe.1] {
+        assert!(guide.contains(&format!("| {bytes} bytes |")), "{bytes}");
+    }
 }
 
 fn any_course() -> impl Strategy<Value = Course> {
