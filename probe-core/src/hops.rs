@@ -79,7 +79,7 @@ pub struct Hops {
     peers: HashMap<(IpAddr, Path), Peer>,
     /// Peers that are asked as soon as the rate allows it.
     queue: VecDeque<(IpAddr, Path)>,
-    /// Whom each open question was sent to.
+    /// The peer of each open question, by its nonce.
     asked: HashMap<u64, (IpAddr, Path)>,
     questions: Bucket,
     answers: Bucket,
@@ -357,7 +357,7 @@ impl Hops {
         self.reflected.expire(now_ns);
     }
 
-    /// Ends the run: settles all probes with what is known. Hand over the agent's last windows before.
+    /// Ends the run: settles all probes without further far halves. Hand over the agent's last windows before.
     pub fn finish(&mut self, now_ns: u64) {
         for peer in self.peers.values_mut() {
             peer.settle_all(&mut self.shared, now_ns);

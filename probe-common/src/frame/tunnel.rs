@@ -29,7 +29,7 @@ const TAG_LEN: usize = 4;
 /// Why there is no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miss {
-    /// What is looked for is not in this packet.
+    /// The packet has no header of the wanted kind.
     Foreign,
     /// The bytes end too early to tell.
     Short,

@@ -1,4 +1,4 @@
-//! What comes out: single probes, windows and outliers.
+//! The results: single probes, windows and outliers.
 //!
 //! All durations are in nanoseconds. A time of this host is in `CLOCK_MONOTONIC`, one of the reflector in its UTC. A
 //! duration is unsigned where both of its stamps are of one host, and signed where it compares the clocks of two.
@@ -108,7 +108,7 @@ pub struct HopWindow {
     pub halves: Halves,
     /// Those that were seen, in the order of [`Part`].
     pub parts: Vec<PartDurations>,
-    /// What is not split: the path beyond this host's devices, of probes without the far half.
+    /// The rest, which is not split: the path beyond this host's devices, of probes without the far half.
     pub rest_ns: Option<Summary>,
     /// What the underlay's parts in one direction rest on; they are there only if this is.
     pub clock: Option<OneWayClock>,
@@ -150,7 +150,7 @@ pub struct Outlier {
     pub sent_ns: u64,
     pub threshold_ns: u64,
     pub split: Split,
-    /// The part that exceeds its ordinary value by most; `None` if that is what is not split, or nothing is known.
+    /// The part that exceeds its ordinary value by most; `None` if the rest exceeds its own by more, or nothing is known.
     pub largest: Option<Excess>,
     pub cause: Option<Cause>,
 }

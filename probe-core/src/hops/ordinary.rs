@@ -55,7 +55,7 @@ impl Ordinary {
         self.threshold_ns
     }
 
-    /// The part that exceeds its ordinary value by most; `None` if that is what is not split.
+    /// The part that exceeds its ordinary value by most; `None` if the rest exceeds its own by more.
     pub fn largest(&self, split: &Split) -> Option<Excess> {
         let excess = |took_ns: u64, place: usize| took_ns.saturating_sub(self.medians_ns[place].unwrap_or(0));
         let parts = split.all().into_iter().enumerate();

@@ -18,7 +18,7 @@ pub struct Split {
     pub underlay_ns: Option<u64>,
     /// T3 − T2.
     pub reflector_ns: Option<u64>,
-    /// What is not split: without the far half, all beyond this host's devices except the residence.
+    /// The rest, which is not split: without the far half, all beyond this host's devices except the residence.
     pub rest_ns: u64,
     /// The underlay forward and backward, as true as the clocks of both hosts: by the clocks as they are.
     pub underlay_by_clocks_ns: Option<[i64; 2]>,
