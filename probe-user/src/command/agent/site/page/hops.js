@@ -96,8 +96,9 @@ export class Hops {
   #table = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Segments" });
   #lost = make("p", { class: "note" });
   #outliers = make("ol", { class: "events" });
+  /** Where this host sends probes. */
+  port = "port";
   #chosen = null;
-  #port = "port";
   /** By peer and path: the reply of the API. */
   #all = new Map();
   /** The newest first. */
@@ -109,8 +110,7 @@ export class Hops {
   }
 
   /** All that the agent remembers. */
-  async load(port) {
-    this.#port = port ?? this.#port;
+  async load() {
     const [{ hops }, { outliers }] = await Promise.all([get("/api/v1/hops"), get("/api/v1/outliers?limit=500")]);
     this.#all = new Map(hops.map((one) => [key(one.latest.peer, one.latest.path), one]));
     this.#slow = outliers;
@@ -185,7 +185,7 @@ export class Hops {
     const rows = known.map(([segment, text]) => {
       const lost = places.filter((one) => one.segment === segment);
       const signs = { forward: "→ ", backward: "← ", both: "" };
-      return [text, ends(latest, segment, this.#port), ...["forward", "backward", "both"].map((way) => quantiles(segment, way)),
+      return [text, ends(latest, segment, this.port), ...["forward", "backward", "both"].map((way) => quantiles(segment, way)),
         lost.map((one) => `${signs[one.direction]}${one.lost}`).join(" ") || "0"];
     });
     return table("Median / 99 % of the last window, and probes lost there so far: forward →, backward ←",

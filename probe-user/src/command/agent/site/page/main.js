@@ -26,6 +26,7 @@ const peers = new Peers(byId("peers"), (chosen, name) => {
 function showAgent() {
   const { start, status } = page;
   if (!start) return;
+  detail.hops.port = start.interface;
   setText(byId("name"), `kstamp agent ${start.name}`);
   const clock = status?.clock ?? start.clock;
   const facts = [
@@ -110,14 +111,13 @@ function take(record) {
 /** All that there is, at first and after a break of the stream. */
 async function load() {
   try {
-    const [all, happened] = await Promise.all([get("/api/v1/peers"), get("/api/v1/events?limit=100")]);
+    const [all, happened] = await Promise.all([get("/api/v1/peers"), get("/api/v1/events?limit=100"), detail.hops.load()]);
     page.start = all.agent ?? page.start;
     page.status = all.status;
     page.measured = page.heard = performance.now();
     peers.load(all.peers);
     events.load(happened.events);
     showAgent();
-    await detail.hops.load(page.start?.interface);
     const wanted = new URLSearchParams(location.hash.slice(1));
     if (peers.choose(wanted.get("peer"), wanted.get("path"))) detail.reload();
     else detail.leave();

@@ -68,12 +68,12 @@ export class Peers {
     rows.forEach((row) => (row.isNew = true));
   }
 
-  /** The record `window`. */
+  /** The record `window`. The last one of a peer that is gone comes after the record that says so, and is left out. */
   window(record) {
-    const row = this.#rows.get(`${record.peer} ${record.path}`) ?? this.#add(record.peer, record.path);
-    const peer = this.#peers.get(record.peer) ?? { peer: record.peer, state: "up" };
+    const peer = this.#peers.get(record.peer);
+    if (!peer) return;
     peer.peer_name = record.peer_name ?? peer.peer_name ?? null;
-    this.#peers.set(record.peer, peer);
+    const row = this.#rows.get(`${record.peer} ${record.path}`) ?? this.#add(record.peer, record.path);
     const recent = row.recent;
     if (last(recent.end) === record.end) return;
     const values = {
