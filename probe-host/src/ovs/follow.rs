@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use serde_json::{Value, json};
@@ -19,6 +19,9 @@ use crate::privileges::drop_all_of_thread;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A database that sends nothing for so long is asked for an echo, and is away if it sends nothing for as long again.
 const SILENCE: Duration = Duration::from_secs(30);
+/// A connection that is read for so long has lasted. Until then, the database counts as away if it was away before.
+const LASTING: Duration = Duration::from_secs(5);
+/// Between two attempts; longer after each, until a connection has lasted.
 const MIN_WAIT: Duration = Duration::from_millis(500);
 const MAX_WAIT: Duration = Duration::from_secs(8);
 
@@ -141,6 +144,8 @@ pub fn start(Source { socket, first }: Source) -> io::Result<Arc<Shared>> {
     let follower = Follower {
         shared: Arc::clone(&shared),
         socket,
+        lasting: LASTING,
+        wait: MIN_WAIT,
         is_away: false,
     };
     thread::Builder::new()
@@ -152,6 +157,10 @@ pub fn start(Source { socket, first }: Source) -> io::Result<Arc<Shared>> {
 struct Follower {
     shared: Arc<Shared>,
     socket: PathBuf,
+    /// [`LASTING`].
+    lasting: Duration,
+    /// Until the next attempt.
+    wait: Duration,
     /// That the database is away has been said.
     is_away: bool,
 }
@@ -160,36 +169,40 @@ impl Follower {
     fn run(mut self, first: io::Result<UnixStream>) {
         drop_all_of_thread();
         let mut stream = first;
-        let mut wait = MIN_WAIT;
         loop {
-            let outcome = stream
-                .map_err(RpcError::from)
-                .and_then(|stream| self.follow(stream, &mut wait));
+            let outcome = stream.map_err(RpcError::from).and_then(|stream| self.follow(stream));
             let Err(error) = outcome else { return };
             if !self.shared.failed() {
                 return;
             }
             self.away(&error);
-            if !self.shared.pause(wait) {
+            if !self.shared.pause(self.wait) {
                 return;
             }
-            wait = (wait * 2).min(MAX_WAIT);
+            self.wait = (self.wait * 2).min(MAX_WAIT);
             stream = connect(&self.socket);
         }
     }
 
     /// Returns when it is to stop.
-    fn follow(&mut self, stream: UnixStream, wait: &mut Duration) -> Result<(), RpcError> {
+    fn follow(&mut self, stream: UnixStream) -> Result<(), RpcError> {
         if !self.shared.set_stream(&stream)? {
             return Ok(());
         }
         let mut connection = Connection::new(stream);
         connection.send(&request(MONITOR, "monitor", &monitor_params(MONITOR)))?;
-        let mut is_read = false;
+        let mut read_at: Option<Instant> = None;
+        let mut has_lasted = false;
         let mut is_asked = false;
         loop {
-            let Some(message) = connection.receive()? else {
-                if !is_read {
+            let message = connection.receive()?;
+            if !has_lasted && read_at.is_some_and(|read_at| read_at.elapsed() >= self.lasting) {
+                has_lasted = true;
+                connection.set_limit(SILENCE)?;
+                self.lasted();
+            }
+            let Some(message) = message else {
+                if read_at.is_none() {
                     return Err(RpcError::Silent(ANSWER_TIMEOUT));
                 } else if is_asked {
                     return Err(RpcError::Silent(SILENCE));
@@ -202,15 +215,13 @@ impl Follower {
             let envelope = Envelope::of(&message)?;
             match envelope.method.as_deref() {
                 Some("echo") => connection.send(&echo_reply(&message)?)?,
-                Some("update") if is_read => self.shared.apply(Updates::of_update(&message)?),
-                None if !is_read && envelope.answers(MONITOR, "monitor")? => {
+                Some("update") if read_at.is_some() => self.shared.apply(Updates::of_update(&message)?),
+                None if read_at.is_none() && envelope.answers(MONITOR, "monitor")? => {
                     let mut database = Database::default();
                     database.apply(Updates::of_reply(&message)?);
                     self.shared.replace(database);
-                    connection.set_limit(SILENCE)?;
-                    is_read = true;
-                    *wait = MIN_WAIT;
-                    self.back();
+                    connection.set_limit(self.lasting)?;
+                    read_at = Some(Instant::now());
                 }
                 _ => {}
             }
@@ -232,7 +243,8 @@ impl Follower {
         warn!("cannot read Open vSwitch's database at {socket}: {error}; {advice}. Measuring goes on");
     }
 
-    fn back(&mut self) {
+    fn lasted(&mut self) {
+        self.wait = MIN_WAIT;
         if std::mem::take(&mut self.is_away) {
             info!("Open vSwitch's database at {} is read again", self.socket.display());
         }

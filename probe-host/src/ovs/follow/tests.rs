@@ -150,6 +150,92 @@ fn a_database_that_comes_later_is_found() {
     wait_until("facts", || bridge(&ovs).as_deref() == Some("br0"));
 }
 
+fn follower(socket: &Path) -> Follower {
+    Follower {
+        shared: Arc::default(),
+        socket: socket.to_owned(),
+        lasting: LASTING,
+        wait: MIN_WAIT,
+        is_away: false,
+    }
+}
+
+/// A reply to `monitor`, of a switch without ports.
+const EMPTY: &[u8] = br#"{"id":"kstamp","result":{},"error":null}"#;
+
+/// A database that answers, and closes the connection after `open`.
+fn answer_and_close(listener: &UnixListener, open: Duration) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let _ = stream.read(&mut [0; 4096]).unwrap();
+    stream.write_all(EMPTY).unwrap();
+    thread::sleep(open);
+}
+
+#[test]
+fn only_a_connection_that_lasts_ends_the_waits_and_is_reported() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("db.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let lasting = Duration::from_millis(200);
+    for (open, wait, is_away) in [(Duration::ZERO, MAX_WAIT, true), (lasting * 4, MIN_WAIT, false)] {
+        let mut follower = Follower {
+            lasting,
+            wait: MAX_WAIT,
+            is_away: true,
+            ..follower(&socket)
+        };
+        let stream = connect(&socket).unwrap();
+        let error = thread::scope(|scope| {
+            scope.spawn(|| answer_and_close(&listener, open));
+            follower.follow(stream).unwrap_err()
+        });
+        assert!(matches!(error, RpcError::Closed | RpcError::Io(_)), "{error}");
+        assert_eq!((follower.wait, follower.is_away), (wait, is_away), "{open:?}");
+        assert_eq!(follower.shared.generation(), 1, "it was read");
+    }
+}
+
+/// What was logged, of all tests.
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_database_that_answers_and_closes_is_one_line_and_asked_ever_more_rarely() {
+    log::set_logger(&Logger).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("db.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let ovs = follow(&socket);
+    let start = Instant::now();
+    (0..4).for_each(|_| answer_and_close(&listener, Duration::ZERO));
+    // Half a second, one, and two.
+    assert!(start.elapsed() >= MIN_WAIT * 7, "{:?}", start.elapsed());
+    drop(ovs);
+    let lines = LINES.lock().unwrap();
+    let about: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains(&*socket.to_string_lossy()))
+        .collect();
+    assert!(
+        matches!(&*about, [line] if line.contains("closed the connection")),
+        "{about:?}"
+    );
+}
+
 /// What following a program fails with that sends `reply` to whatever it is asked, and then, if it `hangs`, nothing more.
 fn failure_of(reply: &[u8], hangs: bool) -> String {
     let directory = TempDir::new().unwrap();
@@ -163,13 +249,9 @@ fn failure_of(reply: &[u8], hangs: bool) -> String {
         let _ = stream.write_all(&reply);
         while hangs && stream.read(&mut [0; 4096]).unwrap() > 0 {}
     });
-    let mut follower = Follower {
-        shared: Arc::default(),
-        socket: socket.clone(),
-        is_away: false,
-    };
+    let mut follower = follower(&socket);
     let stream = jsonrpc::connect(&socket, Duration::from_millis(200)).unwrap();
-    let error = follower.follow(stream, &mut MIN_WAIT.clone()).unwrap_err();
+    let error = follower.follow(stream).unwrap_err();
     follower.shared.failed();
     server.join().unwrap();
     error.to_string()
