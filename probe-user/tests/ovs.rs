@@ -26,7 +26,8 @@ fn network() -> Option<(OpenVSwitch, Pair)> {
     switch.run("ip link add host1 type veth peer name eth0");
     switch.run("ip link set host1 up");
     switch.vsctl(
-        "add-port br0 host1 -- add-port br0 in1 tag=7 -- set interface in1 type=internal external_ids:iface-id=vm-1 \
+        "add-port br0 host1 -- set interface host1 ofport_request=1 \
+         -- add-port br0 in1 tag=7 -- set interface in1 type=internal external_ids:iface-id=vm-1 \
          -- add-port br0 p01 -- set interface p01 type=patch options:peer=p10 \
          -- add-port br1 p10 -- set interface p10 type=patch options:peer=p01 \
          -- add-port br1 vx -- set interface vx type=vxlan options:remote_ip=172.31.1.2 options:key=42",
