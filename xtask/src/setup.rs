@@ -26,7 +26,7 @@ pub use crate::setup::tools::{
     Foreign, ensure_foreign, ensure_manifest_checkers, ensure_schemathesis, ensure_stamp_suite_for_tests,
 };
 pub(crate) use crate::setup::tools::{bench_tools, stamp_suite};
-pub(crate) use crate::setup::unpack::{Closure, unpack};
+pub(crate) use crate::setup::unpack::{Closure, Source, unpack};
 pub use crate::setup::victoria_metrics::ensure_victoria_metrics;
 
 /// Whether to install.

@@ -181,7 +181,10 @@ fn the_page_shows_loss_by_direction_and_says_when_it_is_stale() {
         // The last window of a peer that is gone does not bring it back.
         browser.run("window.empty = performance.now()");
         browser.until("return performance.now() > window.empty + 2000");
-        assert_eq!(browser.run("return document.querySelectorAll('#peers tbody tr').length"), 0);
+        assert_eq!(
+            browser.run("return document.querySelectorAll('#peers tbody tr').length"),
+            0
+        );
         near.stop().assert_success();
         await_state(&browser, "Stale: no connection for");
         browser.picture(&pictures().join("agent-stale.png"));

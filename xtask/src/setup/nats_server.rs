@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 use crate::setup::tools::ensure_python_packages;
-use crate::setup::unpack::{Closure, unpack};
+use crate::setup::unpack::{Closure, Source, unpack};
 use crate::{exec, workspace};
 
 const NAME: &str = "nats-server";
@@ -36,7 +36,7 @@ pub fn ensure_old_nats_server() -> Result<PathBuf> {
     let directory = workspace::target_directory().join("old-nats-server");
     let program = directory.join("usr/sbin").join(NAME);
     if !program.is_file() {
-        unpack(|| Ok(NAME.to_owned()), Closure::Package, &directory)?;
+        unpack(Source::Machine, || Ok(NAME.to_owned()), Closure::Package, &directory)?;
     }
     ensure!(!is_new_enough(&program), "that of this Debian is new enough");
     Ok(program)

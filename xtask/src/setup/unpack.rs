@@ -19,16 +19,54 @@ pub(crate) enum Closure {
     Dependencies,
 }
 
-/// Unpacks the package that `find` names into `directory`, in the newest version that apt knows.
-///
-/// The directory appears complete or not at all.
-pub(crate) fn unpack(find: impl Fn() -> Result<String>, closure: Closure, directory: &Path) -> Result<()> {
-    unpack_by(&[], find, closure, directory)
+/// Where packages come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The archives of this machine.
+    Machine,
+    /// Debian 13's.
+    Debian13,
 }
 
-/// As [`unpack`], with these options of apt (`NAME=VALUE`).
-pub(super) fn unpack_by(
-    options: &[String],
+/// Debian 13's packages, signed by the keys of this Debian.
+const DEBIAN_13: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
+                         http://deb.debian.org/debian trixie main\n";
+
+impl Source {
+    /// Options of apt (`NAME=VALUE`), for which files are written into `directory`.
+    fn options(self, directory: &Path) -> Result<Vec<String>> {
+        if self == Self::Machine {
+            return Ok(Vec::new());
+        }
+        for part in ["lists/partial", "cache/archives/partial"] {
+            make(&directory.join(part))?;
+        }
+        let sources = directory.join("sources.list");
+        fs::write(&sources, DEBIAN_13).with_context(|| format!("cannot write {}", sources.display()))?;
+        // This machine's own sources and lists stay as they are.
+        let options = vec![
+            format!("Dir::Etc::sourcelist={}", sources.display()),
+            "Dir::Etc::sourceparts=/dev/null".to_owned(),
+            format!("Dir::State::lists={}", directory.join("lists").display()),
+            format!("Dir::Cache={}", directory.join("cache").display()),
+            "Acquire::Languages=none".to_owned(),
+        ];
+        let mut update = Command::new("apt-get");
+        update.args(["update", "-qq"]).args(in_words(&options));
+        exec::capture(&mut update)?;
+        Ok(options)
+    }
+}
+
+fn in_words(options: &[String]) -> impl Iterator<Item = &str> {
+    options.iter().flat_map(|option| ["-o", option])
+}
+
+/// Unpacks the package that `find` names into `directory`, in the newest version of `source`.
+///
+/// The directory appears complete or not at all.
+pub(crate) fn unpack(
+    source: Source,
     find: impl Fn() -> Result<String>,
     closure: Closure,
     directory: &Path,
@@ -36,10 +74,11 @@ pub(super) fn unpack_by(
     let work = PathBuf::from(format!("{}-unpacking", directory.display()));
     let (archives, root) = (work.join("archives"), work.join("root"));
     remove(&work)?;
-    for directory in [&archives, &root] {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    }
-    let attempt = || download(options, &find()?, closure, &archives);
+    [&archives, &root]
+        .into_iter()
+        .try_for_each(|directory| make(directory))?;
+    let options = source.options(&work.join("apt"))?;
+    let attempt = || download(&options, &find()?, closure, &archives);
     // A new machine has no lists of packages, and old lists name packages that are no longer in the archive.
     attempt().or_else(|_| packages::refresh().and_then(|()| attempt()))?;
     let entries = fs::read_dir(&archives).with_context(|| format!("cannot read {}", archives.display()))?;
@@ -50,6 +89,10 @@ pub(super) fn unpack_by(
     remove(directory)?;
     fs::rename(&root, directory).with_context(|| format!("cannot make {}", directory.display()))?;
     remove(&work)
+}
+
+fn make(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
 }
 
 fn remove(directory: &Path) -> Result<()> {
@@ -72,7 +115,7 @@ fn download(options: &[String], package: &str, closure: Closure, archives: &Path
         }
         Closure::Dependencies => download_with_dependencies(package, archives),
     };
-    command.args(options.iter().flat_map(|option| ["-o", option]));
+    command.args(in_words(options));
     exec::capture(&mut command).map(drop)
 }
 

@@ -1,6 +1,9 @@
-//! QEMU: the one on PATH, else Debian's, unpacked below `target/vm`.
+//! QEMU: the one on PATH, else Debian 13's, unpacked below `target/vm`.
 //!
 //! It is never installed: Debian's package may conflict with what is installed, such as a newer `qemu-utils`.
+//!
+//! Before 8.1, QEMU may keep what it translated from code that another processor changes meanwhile. Linux changes its code
+//! while packets pass, for instance when a socket wants timestamps, and then panics now and then: "Oops: int3".
 
 use std::env;
 use std::path::PathBuf;
@@ -9,11 +12,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::exec;
-use crate::setup::{self, Closure};
+use crate::setup::{self, Closure, Source};
 
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 
 const PACKAGE: &str = "qemu-system-x86";
+
+/// The first version (major, minor) with the commit deba78709ae8, "accel/tcg: Always lock pages before translation".
+const OLDEST: (u32, u32) = (8, 1);
 
 /// Where Debian's packages have libraries, below the root.
 const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
@@ -25,7 +31,7 @@ const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 #[derive(Clone, Debug)]
 pub(super) enum Emulator {
     OnPath,
-    /// Debian's, with its libraries, unpacked into this directory.
+    /// Debian 13's, with its libraries, unpacked into this directory.
     Unpacked(PathBuf),
 }
 
@@ -36,7 +42,12 @@ impl Emulator {
         if let Some(found) = [Self::OnPath, unpacked.clone()].into_iter().find(Self::works) {
             return Ok(found);
         }
-        setup::unpack(|| Ok(PACKAGE.to_owned()), Closure::Dependencies, &directory)?;
+        setup::unpack(
+            Source::Debian13,
+            || Ok(PACKAGE.to_owned()),
+            Closure::Dependencies,
+            &directory,
+        )?;
         ensure!(
             unpacked.works(),
             "the {PROGRAM} in {} does not run, or cannot emulate: install one by hand",
@@ -45,12 +56,15 @@ impl Emulator {
         Ok(unpacked)
     }
 
-    /// Whether it runs and can emulate.
+    /// Whether it runs, is new enough and can emulate.
     fn works(&self) -> bool {
-        let accelerators = self
-            .command()
-            .and_then(|mut command| exec::capture(command.args(["-accel", "help"])));
-        accelerators.is_ok_and(|list| list.lines().any(|line| line == "tcg"))
+        let says = |arguments: &[&str]| {
+            self.command()
+                .and_then(|mut command| exec::capture(command.args(arguments)))
+                .unwrap_or_default()
+        };
+        let can_emulate = says(&["-accel", "help"]).lines().any(|line| line == "tcg");
+        can_emulate && version(&says(&["--version"])).is_some_and(|version| version >= OLDEST)
     }
 
     /// Starts QEMU; its arguments are the caller's.
@@ -73,5 +87,35 @@ impl Emulator {
             command.arg("-L").arg(root.join(directory));
         }
         Ok(command)
+    }
+}
+
+/// The major and minor version in `QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("QEMU emulator version ")?.split('.');
+    let mut number = || numbers.next()?.parse().ok();
+    Some((number()?, number()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_version_is_recognised() {
+        let cases = [
+            (
+                "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)",
+                Some((7, 2)),
+            ),
+            ("QEMU emulator version 8.1.0", Some((8, 1))),
+            ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)", Some((10, 0))),
+            ("QEMU emulator version 10", None),
+            ("", None),
+        ];
+        for (text, want) in cases {
+            assert_eq!(version(text), want, "{text}");
+        }
+        assert!((7, 2) < OLDEST && OLDEST < (10, 0));
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::exec;
-use crate::setup::{self, Closure};
+use crate::setup::{self, Closure, Source};
 
 /// Modules that the lab, the tests and kstamp use, and those for a disk. They may also be built into the kernel.
 const WANTED: [&str; 18] = [
@@ -77,7 +77,7 @@ pub(super) fn fetch(kernel: Kernel, directory: &Path) -> Result<Unpacked> {
     if let Some(unpacked) = find(directory) {
         return Ok(unpacked);
     }
-    setup::unpack(|| package_name(kernel), Closure::Package, directory)?;
+    setup::unpack(Source::Machine, || package_name(kernel), Closure::Package, directory)?;
     find(directory).with_context(|| format!("{}: no kernel in it", directory.display()))
 }
 

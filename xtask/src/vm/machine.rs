@@ -39,7 +39,7 @@ pub(super) struct Limits {
 /// The limits of a guest that runs the suite, whose longest test is shorter than the silence.
 pub(super) const LIMITS: Limits = Limits {
     boot: BOOT_TIMEOUT,
-    life: Duration::from_secs(900),
+    life: Duration::from_secs(1200),
     silence: Duration::from_secs(90),
 };
 
