@@ -9,7 +9,7 @@
 //! | stamps of a reflected probe | 184 bytes | 10 s | 65,536, of one prober 16,384 |
 //! | outcome of a probe that is not settled | 120 bytes | about a second, if asking is slow 7 s | 1,152 of a peer |
 //! | distributions of a window: 16 of a peer | as those of the delays | until it is handed out | 64 windows of a peer |
-//! | medians of earlier windows | 192 bytes | 15 windows | 15 of a peer |
+//! | medians of earlier windows | 224 bytes | 15 windows | 15 of a peer |
 //!
 //! The first three are in hash tables, which have room for up to 2.3 times as many. Beyond the numbers, the oldest goes (of a
 //! peer with too many probes, the newest), and what is missing counts as unknown.
@@ -198,6 +198,7 @@ impl Hops {
                             window_ns,
                             sent_ns,
                             outcome: *outcome,
+                            is_synced: reply.as_ref().is_some_and(|reply| reply.synced_bound_ns().is_some()),
                             trip: trip.filter(|_| *outcome == Outcome::Ok),
                         };
                         self.resolved((*peer, *path), *seq, probe, now_ns);

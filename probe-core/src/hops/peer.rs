@@ -15,7 +15,7 @@ use crate::hops::table::{ProbeKey, Table};
 use crate::hops::traversal::{Expected, Roles, Traversals};
 use crate::hops::window::{Durations, Subject, Window};
 use crate::session::Outcome;
-use crate::stats::report::{Path, Report};
+use crate::stats::report::{OneWayClock, Path, Report};
 
 /// Windows that wait for their report. More can only be left over.
 const MAX_WINDOWS: usize = 64;
@@ -79,6 +79,8 @@ pub(super) struct Resolved {
     /// T1, or when the kernel got it.
     pub sent_ns: u64,
     pub outcome: Outcome,
+    /// The clocks of both hosts said in the reply that they are synchronised.
+    pub is_synced: bool,
     /// With a reply in time.
     pub trip: Option<Trip>,
 }
@@ -107,6 +109,8 @@ pub(super) struct Peer {
     expected_own: Expected,
     expected_far: Expected,
     ordinary: Ordinary,
+    /// What one-way delays of the last window rest on.
+    clock: Option<OneWayClock>,
     /// The last outcome or window.
     pub used_ns: u64,
 }
@@ -126,6 +130,7 @@ impl Peer {
             expected_own: Expected::default(),
             expected_far: Expected::default(),
             ordinary: Ordinary::default(),
+            clock: None,
             used_ns: 0,
         }
     }
@@ -183,6 +188,7 @@ impl Peer {
     /// The agent has handed out a window.
     pub fn close(&mut self, report: &Report, now_ns: u64) {
         self.used_ns = now_ns;
+        self.clock = report.clock;
         self.window(report.start_ns).close(report);
     }
 
@@ -288,7 +294,12 @@ impl Peer {
     }
 
     fn outlier(&self, settled: &Settled, split: Split, threshold_ns: u64) -> Outlier {
-        let largest = self.ordinary.largest(&split);
+        // That of its own window is not known yet.
+        let clock = self.clock.filter(|clock| match clock {
+            OneWayClock::Synced { .. } => settled.probe.is_synced,
+            OneWayClock::SameClock | OneWayClock::Estimated { .. } => true,
+        });
+        let largest = self.ordinary.largest(&split, clock);
         let far = settled.far.as_ref().map(|far| &far.stamps);
         Outlier {
             peer: self.address,

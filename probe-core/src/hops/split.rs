@@ -4,6 +4,7 @@ use crate::direction::Direction;
 use crate::hops::stamp::{Part, Segment};
 use crate::hops::traversal::Traversals;
 use crate::observation::Reply;
+use crate::stats::report::OneWayClock;
 
 /// Where a round trip spent its time. The durations of [`Split::parts`] and `rest_ns` add up to `elapsed_ns`, always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -11,9 +12,9 @@ pub struct Split {
     /// T4 − T1, residence included.
     pub elapsed_ns: u64,
     /// By direction.
-    own: [Host; 2],
+    pub(super) own: [Host; 2],
     /// By direction.
-    far: [Host; 2],
+    pub(super) far: [Host; 2],
     /// Both directions over the underlay together. If it is known, both halves are.
     pub underlay_ns: Option<u64>,
     /// T3 − T2.
@@ -30,7 +31,7 @@ pub struct Split {
 
 /// One direction through one host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Host {
+pub(super) struct Host {
     switch_ns: Option<u64>,
     encapsulation_ns: Option<u64>,
 }
@@ -219,6 +220,14 @@ impl Split {
         self.parts()
             .find(|(other, _)| *other == part)
             .map(|(_, took_ns)| took_ns)
+    }
+
+    /// The underlay forward and backward, as `clock` has them.
+    pub(super) fn underlay_by(&self, clock: OneWayClock) -> Option<[i64; 2]> {
+        match clock {
+            OneWayClock::SameClock | OneWayClock::Synced { .. } => self.underlay_by_clocks_ns,
+            OneWayClock::Estimated { .. } => self.underlay_estimated_ns,
+        }
     }
 
     /// Whether the devices of this host saw the probe and its reply.

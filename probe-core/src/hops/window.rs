@@ -58,7 +58,15 @@ impl Durations {
         all.for_each(Distribution::clear);
     }
 
-    fn quantiles(&self) -> Option<Quantiles> {
+    /// Of the underlay forward and backward, as `clock` has them.
+    fn one_way(&self, clock: OneWayClock) -> &[Distribution; 2] {
+        match clock {
+            OneWayClock::SameClock | OneWayClock::Synced { .. } => &self.by_clocks,
+            OneWayClock::Estimated { .. } => &self.estimated,
+        }
+    }
+
+    fn quantiles(&self, clock: Option<OneWayClock>) -> Option<Quantiles> {
         let elapsed = self.elapsed.summary()?;
         let median = |distribution: &Distribution| distribution.summary().map(|summary| unsigned(summary.p50));
         let mut medians_ns = [None; PARTS + 1];
@@ -70,6 +78,12 @@ impl Durations {
             probes: elapsed.count,
             p99_ns: unsigned(elapsed.p99),
             medians_ns,
+            underlay_ns: match clock.map(|clock| self.one_way(clock)) {
+                Some(both) => both
+                    .each_ref()
+                    .map(|distribution| distribution.summary().map(|summary| summary.p50)),
+                None => [None; 2],
+            },
         })
     }
 }
@@ -176,7 +190,7 @@ impl Window {
             outliers_left_out: self.outliers.saturating_sub(MAX_OUTLIERS),
             threshold_ns: of.threshold_ns,
         };
-        Some((window, durations.quantiles(), self.durations))
+        Some((window, durations.quantiles(clock), self.durations))
     }
 }
 
@@ -193,11 +207,7 @@ pub(super) struct Subject {
 }
 
 fn parts(durations: &Durations, clock: Option<OneWayClock>, delays: bool) -> Vec<PartDurations> {
-    let one_way = match clock {
-        None => None,
-        Some(OneWayClock::SameClock | OneWayClock::Synced { .. }) => Some(&durations.by_clocks),
-        Some(OneWayClock::Estimated { .. }) => Some(&durations.estimated),
-    };
+    let one_way = clock.map(|clock| durations.one_way(clock));
     let of_one_way = one_way.into_iter().flat_map(|distributions| {
         let directions = [Direction::Forward, Direction::Backward].into_iter();
         directions.zip(distributions).map(|(direction, distribution)| {

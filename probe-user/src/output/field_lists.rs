@@ -171,7 +171,7 @@ pub const OUTLIER: &[Field] = &[
     ("parts[].delay_ns", "ns", "Time in this segment."),
     ("rest_ns", "ns", "The time that is in no segment."),
     ("largest_segment", "string?", "The segment that exceeds its ordinary time by most; null if that is not known."),
-    ("largest_direction", "string?", "Its direction."),
+    ("largest_direction", "string?", "Its direction; `both` for the underlay if the clocks do not back one."),
     ("largest_ns", "ns?", "The time of the probe there."),
     ("ordinary_ns", "ns?", "The median there in the last windows."),
     ("cause", "string?", "`upcall`: it waited for ovs-vswitchd; `queue`: in this host; `far_switch`: in the peer's host; `underlay` or `reflector`; null if not known."),
