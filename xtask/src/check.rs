@@ -62,7 +62,7 @@ impl TestArguments {
             self.in_guests(&mut total, &guests);
         }
         heading("result");
-        total.failures().iter().for_each(|name| println!("failed: {name}"));
+        total.failures().iter().for_each(|failure| println!("{failure}"));
         println!("{total}");
         Ok(ExitCode::from(u8::from(total.failed() > 0)))
     }
@@ -112,7 +112,7 @@ impl TestArguments {
             heading(&binary.name);
             match suite.run(binary, &built) {
                 Ok(tally) => total.add(tally),
-                Err(error) => total.fail(&format!("{}: {error:#}", binary.name)),
+                Err(error) => total.fail(&binary.name, &format!("{error:#}")),
             }
         }
     }
@@ -132,8 +132,8 @@ impl TestArguments {
                         total.pass();
                     }
                     Err(error) => {
-                        println!("{name} ... FAILED: {error:#}");
-                        total.fail(name);
+                        println!("{name} ... FAILED");
+                        total.fail(name, &format!("{error:#}"));
                     }
                 }
             }
@@ -195,8 +195,9 @@ fn step<T>(total: &mut Tally, name: &str, step: impl FnOnce() -> Result<T>) -> O
             Some(done)
         }
         Err(error) => {
-            println!("{error:#}");
-            total.fail(name);
+            let why = format!("{error:#}");
+            println!("{why}");
+            total.fail(name, &why);
             None
         }
     }

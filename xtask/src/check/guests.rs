@@ -56,8 +56,8 @@ impl Output {
         match outcome {
             Ok(()) => self.total.pass(),
             Err(error) => {
-                self.print(&format!("{error:#}"));
-                self.total.fail("the attach matrix in the documentation");
+                self.total
+                    .fail("the attach matrix in the documentation", &format!("{error:#}"));
             }
         }
     }
@@ -83,10 +83,11 @@ impl Listener for Output {
                 self.print(&format!("all took {:.0} s", self.start.elapsed().as_secs_f64()));
             }
             Err(error) => {
-                self.print(&format!("{error:#}"));
+                let why = format!("{error:#}");
+                self.print(&why);
                 // A part that has not finished counts as failed.
                 std::mem::take(&mut self.part).add_to(&mut self.total, "the last part", true);
-                self.total.fail("the guest failed");
+                self.total.fail("the guest failed", &why);
             }
         }
     }
@@ -103,6 +104,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::tally::Failure;
     use crate::vm::{Kernel, Userland};
 
     #[test]
@@ -119,6 +121,7 @@ mod tests {
         output.end(Err(anyhow::anyhow!("no output")));
         let tally = output.total();
         assert_eq!(tally.to_string(), "2 passed, 2 failed, 0 skipped");
-        assert!(tally.failures().iter().all(|name| name.starts_with("Linux 6.1: ")));
+        let is_located = |failure: &Failure| failure.to_string().starts_with("failed: Linux 6.1: ");
+        assert!(tally.failures().iter().all(is_located));
     }
 }

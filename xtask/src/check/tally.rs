@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// The counts, and the names of those that failed.
+/// The counts, and what failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     passed: u64,
     failed: u64,
     skipped: u64,
-    failures: Vec<String>,
+    failures: Vec<Failure>,
     /// A test binary has started and not yet printed its result.
     open: bool,
     section: Section,
@@ -16,6 +16,36 @@ pub(super) struct Tally {
     counted: bool,
     /// Tests of this binary that passed because they skipped themselves.
     self_skipped: u64,
+}
+
+/// What failed, and the output that says why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    name: String,
+    output: Vec<String>,
+}
+
+/// So many lines of a failure's output are shown from its beginning, and so many from its end.
+const SHOWN: usize = 15;
+
+/// The longest line that is shown, in characters.
+const MAX_WIDTH: usize = 300;
+
+impl fmt::Display for Failure {
+    /// The name, and below it the beginning and the end of the output.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed: {}", self.name)?;
+        let lines: Vec<_> = self.output.iter().filter(|line| !line.trim().is_empty()).collect();
+        let left_out = SHOWN..lines.len().saturating_sub(SHOWN);
+        for (number, line) in lines.iter().enumerate() {
+            if !left_out.contains(&number) {
+                write!(f, "\n    {}", line.chars().take(MAX_WIDTH).collect::<String>())?;
+            } else if number == left_out.start {
+                write!(f, "\n    ({} lines left out)", left_out.len())?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Sections of a test binary's output.
@@ -32,9 +62,13 @@ impl Tally {
         self.passed += 1;
     }
 
-    pub(super) fn fail(&mut self, name: &str) {
+    /// Counts a failure, with the text that says why.
+    pub(super) fn fail(&mut self, name: &str, why: &str) {
         self.failed += 1;
-        self.failures.push(name.to_owned());
+        self.failures.push(Failure {
+            name: name.to_owned(),
+            output: why.lines().map(str::to_owned).collect(),
+        });
     }
 
     pub(super) fn skip(&mut self) {
@@ -45,7 +79,7 @@ impl Tally {
         self.failed
     }
 
-    pub(super) fn failures(&self) -> &[String] {
+    pub(super) fn failures(&self) -> &[Failure] {
         &self.failures
     }
 
@@ -58,8 +92,8 @@ impl Tally {
 
     /// Prefixes every failure with `place`.
     pub(super) fn located(mut self, place: &str) -> Self {
-        for name in &mut self.failures {
-            *name = format!("{place}: {name}");
+        for failure in &mut self.failures {
+            failure.name = format!("{place}: {}", failure.name);
         }
         self
     }
@@ -74,14 +108,21 @@ impl Tally {
         } else if line == "successes:" {
             self.section = Section::Successes;
         } else if line == "failures:" {
-            self.section = Section::Failures;
+            self.section = match self.section {
+                // The names once more, without output.
+                Section::Failures => Section::Progress,
+                _ => Section::Failures,
+            };
         } else if let Some(name) = line
             .strip_prefix("---- ")
             .and_then(|rest| rest.strip_suffix(" stdout ----"))
         {
             self.counted = false;
             if self.section == Section::Failures {
-                self.failures.push(name.to_owned());
+                self.failures.push(Failure {
+                    name: name.to_owned(),
+                    output: Vec::new(),
+                });
             }
         } else if line.starts_with("SKIPPED: ") && self.section == Section::Successes && !self.counted {
             self.counted = true;
@@ -93,6 +134,10 @@ impl Tally {
             self.failed += count(result, " failed");
             self.skipped += count(result, " ignored") + self_skipped;
             self.section = Section::Progress;
+        } else if self.section == Section::Failures
+            && let Some(failure) = self.failures.last_mut()
+        {
+            failure.output.push(line.to_owned());
         }
     }
 
@@ -100,7 +145,7 @@ impl Tally {
     pub(super) fn finish(&mut self, name: &str, success: bool) {
         let broke_off = std::mem::take(&mut self.open);
         if broke_off || (!success && self.failed == 0) {
-            self.fail(&format!("{name}: broke off"));
+            self.fail(&format!("{name}: broke off"), "");
         }
     }
 }
@@ -151,13 +196,41 @@ mod tests {
         assert_eq!(read(text, true).to_string(), "1 passed, 0 failed, 1 skipped");
     }
 
+    fn shown(tally: &Tally) -> Vec<String> {
+        tally.failures().iter().map(Failure::to_string).collect()
+    }
+
     #[test]
-    fn failures_are_named() {
-        let text = "running 1 test\n\nfailures:\n\n---- core::adds stdout ----\nSKIPPED: not this\n\n\
-                    failures:\n    core::adds\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n";
+    fn failures_are_named_with_what_they_said() {
+        let text = "running 2 tests\n\nsuccesses:\n\n---- core::takes stdout ----\nnot this\n\nsuccesses:\n    core::takes\n\n\
+                    failures:\n\n---- core::adds stdout ----\nSKIPPED: not this\n\nleft: 1\n\n\
+                    failures:\n    core::adds\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored\n";
         let tally = read(text, false);
-        assert_eq!(tally.to_string(), "0 passed, 1 failed, 0 skipped");
-        assert_eq!(tally.failures(), ["core::adds"]);
+        assert_eq!(tally.to_string(), "1 passed, 1 failed, 0 skipped");
+        assert_eq!(
+            shown(&tally),
+            ["failed: core::adds\n    SKIPPED: not this\n    left: 1"]
+        );
+        assert_eq!(
+            shown(&tally.located("there"))[0].lines().next(),
+            Some("failed: there: core::adds")
+        );
+    }
+
+    #[test]
+    fn of_a_long_output_the_beginning_and_the_end_are_shown() {
+        let mut tally = Tally::default();
+        let output: Vec<_> = (0..100).map(|line| format!("{line} {}", "x".repeat(1000))).collect();
+        tally.fail("long", &output.join("\n"));
+        let shown = shown(&tally).concat();
+        let lines: Vec<_> = shown.lines().collect();
+        assert_eq!(lines.len(), 1 + SHOWN + 1 + SHOWN);
+        assert!(
+            lines[1].starts_with("    0 x") && lines[2 * SHOWN + 1].starts_with("    99 x"),
+            "{shown}"
+        );
+        assert_eq!(lines[SHOWN + 1], "    (70 lines left out)");
+        assert!(lines.iter().all(|line| line.len() <= 4 + MAX_WIDTH), "{shown}");
     }
 
     #[test]
@@ -169,7 +242,7 @@ mod tests {
         ] {
             let tally = read(text, success);
             assert_eq!(tally.to_string(), "0 passed, 1 failed, 0 skipped", "{text}");
-            assert_eq!(tally.failures(), ["tests: broke off"], "{text}");
+            assert_eq!(shown(&tally), ["failed: tests: broke off"], "{text}");
         }
         assert_eq!(read("", true).to_string(), "0 passed, 0 failed, 0 skipped");
     }
