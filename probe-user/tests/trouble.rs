@@ -61,16 +61,34 @@ fn missing_privileges_are_named() {
     // Other users may not enter the directory of the binary.
     let copy = std::env::temp_dir().join(format!("kstamp-{}", std::process::id()));
     std::fs::copy(KSTAMP, &copy).unwrap();
-    let line = format!(
-        "ip netns exec {} setpriv --reuid=65534 --regid=65534 --clear-groups {} agent --iface port1",
-        pair.near,
-        copy.display()
-    );
-    let output = command(&line).output().unwrap();
+    let refused = [
+        ("agent --iface port1", true),
+        // These have no other engine to offer.
+        ("agent --iface port1 --engine socket --hops", false),
+        ("path --iface port1 --peer 10.1.1.6", false),
+    ];
+    let outputs = refused.map(|(arguments, has_other_engine)| {
+        let line = format!(
+            "ip netns exec {} setpriv --reuid=65534 --regid=65534 --clear-groups {} {arguments}",
+            pair.near,
+            copy.display()
+        );
+        (arguments, has_other_engine, command(&line).output().unwrap())
+    });
     std::fs::remove_file(&copy).unwrap();
-    let (status, line) = refusal(&output);
-    assert_eq!(status, 1, "{line}");
-    assert!(line.contains("root") || line.contains("CAP_"), "{line}");
+    for (arguments, has_other_engine, output) in outputs {
+        let (status, line) = refusal(&output);
+        assert_eq!(status, 1, "{arguments}: {line}");
+        assert!(
+            line.contains("not privileged") && line.contains("root"),
+            "{arguments}: {line}"
+        );
+        assert_eq!(
+            line.contains("use --engine socket"),
+            has_other_engine,
+            "{arguments}: {line}"
+        );
+    }
 }
 
 #[test]

@@ -91,11 +91,13 @@ impl Survey {
         self.check_number()?;
         let kind = self.link.kind.as_deref().unwrap_or("device");
         let because = self.plan.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        let addresses = match self.addresses.len() {
+            1 => "1 address".to_owned(),
+            number => format!("{number} addresses"),
+        };
         Ok(format!(
-            "{} ({kind}) is up with {} addresses; to try {}{because}",
-            self.link.name,
-            self.addresses.len(),
-            self.plan.modes[0]
+            "{} ({kind}) is up with {addresses}; to try {}{because}",
+            self.link.name, self.plan.modes[0]
         ))
     }
 }

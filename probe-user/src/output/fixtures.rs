@@ -452,7 +452,6 @@ pub fn near_hops() -> Hops {
         },
         parts: [0, 1, 11].map(|place| window.parts[place].clone()).into(),
         rest_ns: Some(summary(70_000, 120_000, 640_000)),
-        clock: None,
         threshold_ns: None,
         ..window
     })
@@ -468,7 +467,6 @@ pub fn unseen_hops() -> Hops {
             ..Halves::default()
         },
         parts: Vec::new(),
-        clock: None,
         ..hop_window()
     })
 }

@@ -142,7 +142,7 @@ impl PathOutput {
 fn write_start(start: &PathStart, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
-        "PATH from {} to {}{} port {}: {} of STAMP, one each {}",
+        "PATH from {} to {}{} port {}: {}, one every {}",
         start.interface,
         start.peer,
         start
@@ -151,7 +151,7 @@ fn write_start(start: &PathStart, out: &mut dyn Write) -> io::Result<()> {
             .map(|name| format!(" {name}"))
             .collect::<String>(),
         start.port,
-        count(start.count, "probe"),
+        count(start.count, "STAMP probe"),
         duration_u64(start.interval_ns)
     )?;
     let Some(ovs) = &start.ovs else { return Ok(()) };
@@ -164,7 +164,7 @@ fn write_forwarding(forwarding: &Forwarding, columns: Option<usize>, out: &mut d
     let bridges = trace.bridges.join(" → ");
     wrap::write(
         "",
-        &format!("Open vSwitch forwards these probes by {bridges}"),
+        &format!("Open vSwitch forwards these probes through {bridges}"),
         2,
         columns,
         out,
@@ -257,14 +257,14 @@ pub mod tests {
         };
         let begun = text(&|out| write_start(&start(), out));
         assert!(
-            begun.starts_with("PATH from port1 to 10.1.1.6 h2:port2 port 1910: 50 probes of STAMP, one each 100"),
+            begun.starts_with("PATH from port1 to 10.1.1.6 h2:port2 port 1910: 50 STAMP probes, one every 100"),
             "{begun}"
         );
         assert!(begun.contains("\nin Open vSwitch: "), "{begun}");
         let forwarded = text(&|out| write_forwarding(&forwarding(), None, out));
         assert_eq!(
             forwarded,
-            "\nOpen vSwitch forwards these probes by br-int → br-ex\n  flow: udp,in_port=1\n  megaflow: \
+            "\nOpen vSwitch forwards these probes through br-int → br-ex\n  flow: udp,in_port=1\n  megaflow: \
              recirc_id=0,eth,udp,in_port=1\n  datapath actions: set(tunnel(tun_id=0x2a)),3\n"
         );
         let ended = text(&|out| write_summary(&summary(), out));

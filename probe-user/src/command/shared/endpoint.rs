@@ -180,7 +180,7 @@ impl Endpoint {
 
 async fn open(config: PortConfig, stamping: &StampingConfig, inherited: &mut Inherited) -> Result<Port> {
     if stamping.engine == Engine::Ebpf {
-        check_host()?;
+        check_host().map_err(|error| anyhow!("{error}; {WITHOUT_EBPF}"))?;
     }
     let opened = Port::open_after(config, stamping.engine, stamping.key.clone(), inherited).await;
     opened.map_err(|error| match error {
@@ -190,6 +190,8 @@ async fn open(config: PortConfig, stamping: &StampingConfig, inherited: &mut Inh
 }
 
 fn attach_hops(config: &HopStampsConfig, port: &Port) -> Result<HopStamps> {
+    // Stamping at sockets needs no privileges; observing devices does.
+    check_host().map_err(|error| anyhow!("--hops: {error}"))?;
     let observers = HopConfig {
         host_netns: config.host_netns.clone(),
         port: port.interface().to_owned(),

@@ -23,7 +23,7 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Fails if the kernel or this process lacks what kstamp needs; `kstamp doctor` lists all that is missing.
 pub fn check_host() -> Result<()> {
     match check(&Facts::collect()?).first() {
-        Some(finding) => Err(anyhow!("{finding}; {WITHOUT_EBPF}")),
+        Some(finding) => Err(anyhow!("{finding}")),
         None => Ok(()),
     }
 }

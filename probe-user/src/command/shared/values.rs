@@ -247,7 +247,9 @@ pub fn peers(texts: &[String], interface: &str) -> Result<Vec<IpAddr>, ConfigErr
     for text in texts {
         let peer = address("--peer", in_scope(text, interface)?)?;
         if peer.is_multicast() {
-            return wrong(format!("--peer {text} is a multicast address; give it as --group"));
+            return wrong(format!(
+                "--peer {text} is a multicast address; give a port's own address (kstamp agent takes groups by --group)"
+            ));
         }
         let is_broadcast = matches!(peer, IpAddr::V4(v4) if v4.is_broadcast());
         if is_broadcast || peer.is_unspecified() || peer.is_loopback() {

@@ -83,6 +83,11 @@ pub struct PartResults {
 impl Hops {
     pub fn new(window: &HopWindow, peer_name: Option<String>, utc: UtcOffset) -> Self {
         let lost = &window.lost_at;
+        let rests_on_clock = |part: Part| part.segment == Segment::Underlay && part.direction.is_some();
+        // Without the underlay by direction, nothing here rests on a clock.
+        let clock = window
+            .clock
+            .filter(|_| window.parts.iter().any(|known| rests_on_clock(known.part)));
         let nothing = |part| PartResults {
             part,
             delay_ns: None,
@@ -112,8 +117,8 @@ impl Hops {
             contradictory: window.halves.contradictory,
             parts: parts.into_values().collect(),
             rest_ns: window.rest_ns,
-            clock: window.clock.map(|clock| clock.name().to_owned()),
-            clock_bound_ns: window.clock.and_then(|clock| clock.bound_ns()),
+            clock: clock.map(|clock| clock.name().to_owned()),
+            clock_bound_ns: clock.and_then(|clock| clock.bound_ns()),
             lost: lost.total(),
             lost_late: lost.late,
             lost_unknown: lost.unknown,
@@ -146,8 +151,10 @@ impl Hops {
             }
         }
         self.rest_ns = merged(self.rest_ns, later.rest_ns);
-        self.clock.clone_from(&later.clock);
-        self.clock_bound_ns = later.clock_bound_ns;
+        if later.clock.is_some() {
+            self.clock.clone_from(&later.clock);
+            self.clock_bound_ns = later.clock_bound_ns;
+        }
         self.threshold_ns = later.threshold_ns;
         for (sum, more) in [
             (&mut self.both_halves, later.both_halves),
@@ -209,7 +216,7 @@ impl Hops {
     pub fn ends(&self, segment: Segment, port: &str) -> String {
         let own = |roles: &[Role]| of_role(&self.own_devices, roles);
         let far = |roles: &[Role]| of_role(self.far_devices.as_deref().unwrap_or_default(), roles);
-        const FAR_PORT: &str = "its port";
+        const FAR_PORT: &str = "peer's port";
         const INNER: [Role; 2] = [Role::Tunnel, Role::Nic];
         const OUTER: [Role; 3] = [Role::Nic, Role::Tunnel, Role::Leg];
         let near_port = Some(port.to_owned());

@@ -442,7 +442,7 @@ fn a_report_splits_the_round_trips_and_lists_the_longest() {
     let page = page(&model);
     for wanted in [
         "<div class=\"bar\" role=\"img\" aria-label=\"own switch 24.09 µs",
-        "<td class=\"words\">vxlan_sys_4789 → its port</td>",
+        "<td class=\"words\">vxlan_sys_4789 → peer's port</td>",
         "<th>backward p99</th>",
         "<td class=\"words\">7 forward, 2 backward</td>",
         "<p class=\"notes\">3 probes lost in an unknown place.</p>",

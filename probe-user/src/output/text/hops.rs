@@ -129,14 +129,19 @@ pub fn notes(hops: &Hops) -> impl Iterator<Item = String> {
     };
     let own = (hops.no_half > 0).then(|| {
         let why = match &*hops.own_devices {
-            [] => "no device of this host was seen to carry the probes, see kstamp doctor",
-            _ => "their stamps were lost, or no observed device carried them",
+            [] => {
+                "no device of this host was seen to carry the probes; see kstamp doctor, or name another --host-netns"
+            }
+            _ if hops.no_half == answered => {
+                "none of the observed devices carried these probes; does --host-netns name the namespace of the NICs?"
+            }
+            _ => "stamps were lost, or these probes passed no observed device",
         };
         format!("the near half{} is missing: {why}", of(hops.no_half))
     });
     let far = (hops.own_half > 0).then(|| {
         let why = match hops.far_devices {
-            None => "the peer sends no hop stamps; it needs kstamp agent --hops",
+            None => "the peer sends no hop stamps; it needs --hops, see kstamp doctor there",
             Some(_) => "the peer's stamps did not come in time",
         };
         format!("the far half{} is missing: {why}", of(hops.own_half))
@@ -183,8 +188,9 @@ pub fn outlier_words(outlier: &Outlier) -> String {
     let name = outlier.peer_name.as_ref().map(|name| format!(" {name}"));
     let [elapsed, threshold] = [outlier.elapsed_ns, outlier.threshold_ns].map(duration_u64);
     let (peer, name, seq) = (outlier.peer, name.unwrap_or_default(), outlier.seq);
+    let cold = if outlier.path == Path::Cold { "cold " } else { "" };
     format!(
-        "{peer}{name}, probe {seq} took {elapsed}: {} (threshold: {threshold})",
+        "{peer}{name}, {cold}probe {seq} took {elapsed}: {} (threshold: {threshold})",
         outlier_place(outlier)
     )
 }

@@ -1,4 +1,4 @@
-use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Patterns, Summary};
+use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
 use probe_host::ovs::Tunnel;
 
 use super::*;
@@ -8,6 +8,7 @@ use crate::output::fixtures::{
     troubled_hops, unknown_outlier, unseen_hops, windows,
 };
 use crate::output::model::End;
+use crate::output::model::hops::{Hops, Outlier};
 
 fn to_file() -> Text {
     Text::new(|| None)
@@ -507,12 +508,35 @@ fn a_split_has_a_row_for_each_segment_and_says_what_is_missing() {
 }
 
 #[test]
+fn devices_that_saw_no_probe_are_in_another_namespace() {
+    let elsewhere = Hops {
+        own_devices: near_hops().own_devices,
+        ..unseen_hops()
+    };
+    let written = text(Event::Hops(elsewhere));
+    let why = "none of the observed devices carried these probes; does --host-netns name the namespace of the NICs?";
+    assert!(written.contains(why), "{written}");
+    let a_part = text(Event::Hops(troubled_hops()));
+    assert!(
+        a_part.contains("stamps were lost") && !a_part.contains("--host-netns"),
+        "{a_part}"
+    );
+}
+
+#[test]
 fn an_outlier_is_a_line_that_says_where_and_why() {
     let table = [
         (
             outlier(),
             "10.1.1.6 h2:p2, probe 7 took 4.20 ms: 4.10 ms in far switch, forward, ordinarily 37.00 µs; \
              cause: upcall of 4.05 ms (threshold: 600 µs)",
+        ),
+        (
+            Outlier {
+                path: Path::Cold,
+                ..unknown_outlier()
+            },
+            "10.1.1.6, cold probe 7 took 4.20 ms: it is not known where (threshold: 600 µs)",
         ),
         (
             unknown_outlier(),

@@ -320,7 +320,8 @@ fn each_bad_value_has_its_message() {
         "--count 0 => --count '0' is not a number of probes; use 1 or more",
         "--count -1 => --count '-1' is not a number of probes; use 1 or more",
         "--peer nobody => --peer 'nobody' is not an IP address; names are not looked up",
-        "--peer 239.1.1.1 => --peer 239.1.1.1 is a multicast address; give it as --group",
+        "--peer 239.1.1.1 => --peer 239.1.1.1 is a multicast address; give a port's own address (kstamp agent takes \
+         groups by --group)",
         "--peer 0.0.0.0 => --peer 0.0.0.0 is not the address of another port; give the peer's own address",
         "--peer 255.255.255.255 => --peer 255.255.255.255 is not the address of another port; give the peer's own \
          address",

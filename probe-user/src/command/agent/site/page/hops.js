@@ -45,8 +45,8 @@ function ends(record, segment, port) {
     own_encapsulation: () => [own("tunnel"), own("nic")],
     underlay: () => [own("nic", "tunnel", "leg"), far("nic", "tunnel", "leg")],
     far_encapsulation: () => [far("nic"), far("tunnel")],
-    far_switch: () => [far("tunnel", "nic"), "its port"],
-    reflector: () => ["its port"],
+    far_switch: () => [far("tunnel", "nic"), "peer’s port"],
+    reflector: () => ["peer’s port"],
   };
   return all[segment]?.().join(" → ") ?? "";
 }
@@ -57,13 +57,18 @@ function notes(record) {
   const of = (number) => (number === answered ? "" : ` of ${number} of ${answered} probes`);
   const all = [];
   if (record.no_half) {
-    const why = record.own_devices.length ? "their stamps were lost, or no observed device carried them"
-      : "no device of this host was seen to carry the probes, see kstamp doctor";
+    const reasons = {
+      unseen: "no device of this host was seen to carry the probes; see kstamp doctor, or name another --host-netns",
+      elsewhere: "none of the observed devices carried these probes; does --host-netns name the namespace of the NICs?",
+      some: "stamps were lost, or these probes passed no observed device",
+    };
+    const all_missing = record.no_half === answered ? "elsewhere" : "some";
+    const why = reasons[record.own_devices.length ? all_missing : "unseen"];
     all.push(`The near half${of(record.no_half)} is missing: ${why}.`);
   }
   if (record.own_half) {
     const why = record.far_devices ? "the peer’s stamps did not come in time"
-      : "the peer sends no hop stamps; it needs kstamp agent --hops";
+      : "the peer sends no hop stamps; it needs --hops, see kstamp doctor there";
     all.push(`The far half${of(record.own_half)} is missing: ${why}.`);
   }
   if (record.contradictory) all.push(`Stamps of ${record.contradictory} probes contradict each other, and are not used.`);
