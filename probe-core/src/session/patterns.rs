@@ -67,8 +67,39 @@ impl LossPattern {
 #[derive(Debug, Default)]
 pub(super) struct Reordering {
     arrived: u64,
-    /// The replies that were ahead of all before them, by arrival number and index of the probe. Both ascend.
-    leaders: VecDeque<(u64, u64)>,
+    /// The replies that were ahead of all before them. Numbers ascend in the order of arrival.
+    newest: Leaders,
+    older: VecDeque<Leaders>,
+    /// Replies in `newest` and `older`.
+    leaders: usize,
+}
+
+/// Leading replies without another between them, of probes without a gap: replies in order are one run, however many.
+#[derive(Debug, Clone, Copy, Default)]
+struct Leaders {
+    /// Arrival number of the first, and index of its probe.
+    place: u64,
+    index: u64,
+    number: u64,
+}
+
+impl Leaders {
+    /// One past the index of the last.
+    fn end(&self) -> u64 {
+        self.index + self.number
+    }
+
+    /// Arrival number of the first that is ahead of `index`.
+    fn first_ahead(&self, index: u64) -> Option<u64> {
+        let behind = (index + 1).saturating_sub(self.index);
+        (behind < self.number).then(|| self.place + behind)
+    }
+
+    fn drop_first(&mut self) {
+        self.place += 1;
+        self.index += 1;
+        self.number -= 1;
+    }
 }
 
 impl Reordering {
@@ -76,20 +107,51 @@ impl Reordering {
     pub(super) fn arrive(&mut self, index: u64) -> Option<u64> {
         let place = self.arrived;
         self.arrived += 1;
-        if self.leaders.back().is_none_or(|&(_, leader)| leader < index) {
-            if self.leaders.len() == MAX_LEADERS {
-                self.leaders.pop_front();
-            }
-            self.leaders.push_back((place, index));
+        if self.leaders == 0 || index >= self.newest.end() {
+            self.lead(place, index);
             return None;
         }
-        let first = self.leaders.partition_point(|&(_, leader)| leader <= index);
-        self.leaders.get(first).map(|&(earlier, _)| place - earlier)
+        let before = self.older.partition_point(|run| run.end() <= index + 1);
+        let first = self.older.get(before).unwrap_or(&self.newest);
+        first.first_ahead(index).map(|earlier| place - earlier)
+    }
+
+    fn lead(&mut self, place: u64, index: u64) {
+        if self.leaders == MAX_LEADERS {
+            self.forget_oldest();
+        }
+        self.leaders += 1;
+        let Leaders {
+            place: first, number, ..
+        } = self.newest;
+        if number > 0 && place == first + number && index == self.newest.end() {
+            self.newest.number += 1;
+            return;
+        }
+        if number > 0 {
+            self.older.push_back(self.newest);
+        }
+        self.newest = Leaders {
+            place,
+            index,
+            number: 1,
+        };
+    }
+
+    fn forget_oldest(&mut self) {
+        self.leaders -= 1;
+        let oldest = self.older.front_mut().unwrap_or(&mut self.newest);
+        oldest.drop_first();
+        if oldest.number == 0 {
+            self.older.pop_front();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn extents(arrivals: &[u64]) -> Vec<Option<u64>> {
@@ -110,5 +172,49 @@ mod tests {
     fn memory_is_bounded() {
         let arrivals: Vec<u64> = (10..10_000).chain([1]).collect();
         assert_eq!(extents(&arrivals).last(), Some(&Some(MAX_LEADERS as u64)));
+    }
+
+    #[test]
+    fn replies_in_order_are_one_run_and_allocate_nothing() {
+        let mut reordering = Reordering::default();
+        assert!((0..10_000).all(|index| reordering.arrive(index).is_none()));
+        assert_eq!((reordering.leaders, reordering.older.capacity()), (MAX_LEADERS, 0));
+        assert_eq!(reordering.arrive(0), Some(MAX_LEADERS as u64));
+    }
+
+    /// The extents by their definition, one leading reply after the other.
+    fn defined(arrivals: &[u64]) -> Vec<Option<u64>> {
+        let mut leaders = VecDeque::new();
+        let extent = |(place, &index): (usize, &u64)| {
+            if leaders.back().is_none_or(|&(_, leader)| leader < index) {
+                if leaders.len() == MAX_LEADERS {
+                    leaders.pop_front();
+                }
+                leaders.push_back((place, index));
+                return None;
+            }
+            let first = leaders.iter().find(|&&(_, leader)| leader > index);
+            first.map(|&(earlier, _)| (place - earlier) as u64)
+        };
+        arrivals.iter().enumerate().map(extent).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn runs_have_the_extents_of_their_replies(
+            // Mostly the next number, at times one further on or one before.
+            steps in prop::collection::vec(prop_oneof![8 => Just(1_i64), 1 => 2..5_i64, 2 => -600..1_i64], 1..2_000),
+        ) {
+            let mut highest = 1_000_i64;
+            let arrivals: Vec<u64> = steps
+                .iter()
+                .map(|step| {
+                    let index = (highest + step).max(0);
+                    highest = highest.max(index);
+                    index.unsigned_abs()
+                })
+                .collect();
+            prop_assert_eq!(extents(&arrivals), defined(&arrivals));
+        }
     }
 }
