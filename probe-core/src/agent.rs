@@ -541,7 +541,7 @@ fn group_sessions(peers: &mut [Peer], family: Family) -> impl Iterator<Item = (u
         .iter_mut()
         .enumerate()
         .filter(move |(_, peer)| peer.in_group && Family::of(peer.address) == family);
-    members.filter_map(|(place, peer)| Some((place, peer.group.as_mut()?)))
+    members.filter_map(|(place, peer)| Some((place, peer.group.as_deref_mut()?)))
 }
 
 /// Makes the last windows of a peer events, and returns its summaries.

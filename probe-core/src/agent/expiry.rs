@@ -156,7 +156,10 @@ impl Agent {
         for peer in peers.iter_mut().filter(|peer| peer.up && is_left(peer.address)) {
             if peer.found.is_named() {
                 peer.in_group = false;
-                peer.group.iter_mut().for_each(Session::withdraw_pending);
+                peer.group
+                    .as_deref_mut()
+                    .into_iter()
+                    .for_each(Session::withdraw_pending);
             } else {
                 peer.sessions().for_each(|(_, session)| session.withdraw_pending());
                 take_down(peer, DownReason::NoAddress, &mut self.schedule, &mut self.events);

@@ -128,7 +128,7 @@ pub struct Peer {
     goodbye: Goodbye,
     pub(super) instance: Option<u64>,
     pub(super) unicast: Option<Unicast>,
-    pub(super) group: Option<Session>,
+    pub(super) group: Option<Box<Session>>,
     /// The peer is expected to answer group probes.
     pub(super) in_group: bool,
     /// [`Event::TimestampFormat`] was emitted.
@@ -230,12 +230,12 @@ impl Peer {
             .map(|unicast| (Path::Unicast, &mut unicast.session));
         unicast
             .into_iter()
-            .chain(self.group.as_mut().map(|session| (Path::Group, session)))
+            .chain(self.group.as_deref_mut().map(|session| (Path::Group, session)))
     }
 
     pub(super) fn pending(&self) -> u64 {
         let unicast = self.unicast.as_ref().map_or(0, |unicast| unicast.session.pending());
-        unicast + self.group.as_ref().map_or(0, Session::pending)
+        unicast + self.group.as_deref().map_or(0, Session::pending)
     }
 
     /// `proven`: the peer has proven that it reads our clock. Returns its refutation, the first time that it voids the proof.

@@ -185,7 +185,7 @@ impl Agent {
         let mut session = peer.group.take();
         for &SentProbe { seq, sent_ns } in probes {
             session
-                .get_or_insert_with(|| peer.new_session(Path::Group, &self.config, sent_ns))
+                .get_or_insert_with(|| Box::new(peer.new_session(Path::Group, &self.config, sent_ns)))
                 .sent(seq, sent_ns);
             self.timers.wake_at(place, deadline(sent_ns, self.config.timeout_ns));
         }
