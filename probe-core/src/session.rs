@@ -11,6 +11,7 @@ mod history;
 mod loss_direction;
 mod patterns;
 pub mod sequence;
+mod waiting;
 mod window;
 
 use std::net::IpAddr;
@@ -371,8 +372,7 @@ impl Session {
         };
         probe.rtt_ns = reply.rtt_ns().and_then(|rtt| i64::try_from(rtt).ok());
         let Probe { index, window, .. } = *probe;
-        let stats = self.windows.stats_of(window);
-        stats.record(reply, self.estimate);
+        let stats = self.windows.record(window, reply, self.estimate);
         if let Some(extent) = self.reordering.arrive(index) {
             stats.counts.reordered += 1;
             stats
@@ -392,10 +392,7 @@ impl Session {
             return;
         };
         if let (Some(earlier), Some(later)) = (before.rtt_ns, probe.rtt_ns) {
-            self.windows
-                .stats_of_or_current(probe.window)
-                .ipdv
-                .record(later - earlier);
+            self.windows.record_ipdv(probe.window, later - earlier);
         }
     }
 

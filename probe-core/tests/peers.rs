@@ -127,7 +127,7 @@ fn a_peer_costs_what_it_holds() {
     let _turn = TURN.lock().unwrap();
     // Hosts, interval, both paths or one, and the limit in KiB for each peer after four windows.
     for (hosts, interval_ns, group, most_kib) in
-        [(40, 100 * MS, true, 68), (40, 100 * MS, false, 36), (200, S, false, 14)]
+        [(40, 100 * MS, true, 52), (40, 100 * MS, false, 28), (200, S, false, 12)]
     {
         let before = NOW.load(Ordering::Relaxed);
         MOST.store(before, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::clock::Estimate;
 use crate::direction::Direction;
 use crate::observation::{Reply, SendFailure};
+use crate::session::waiting::{Delay, Waiting};
 use crate::stats::distribution::Distribution;
 use crate::stats::report::{ClockSteps, Counts, Delays, OneWayClock, Path, Patterns, Report, Summary};
 
@@ -27,7 +28,7 @@ pub(super) struct WindowStats {
     pub(super) counts: Counts,
     /// Probes that never left this host, by reason.
     pub(super) failures: BTreeMap<SendFailure, u64>,
-    pub(super) ipdv: Distribution,
+    ipdv: Distribution,
     pub(super) steps: ClockSteps,
     pub(super) lost_late: u64,
     pub(super) duplicated: u64,
@@ -58,9 +59,9 @@ struct Estimated {
 }
 
 impl Estimated {
-    fn record(&mut self, reply: &Reply, estimate: Estimate) {
-        self.forward.record(estimate.forward_ns(reply));
-        self.backward.record(estimate.backward_ns(reply));
+    fn record(&mut self, reply: &Reply, estimate: Estimate, waiting: &mut Waiting) {
+        waiting.push(Delay::EstimatedForward, estimate.forward_ns(reply));
+        waiting.push(Delay::EstimatedBackward, estimate.backward_ns(reply));
         self.bound_ns = self.bound_ns.max(Some(estimate.bound_ns()));
         let wall_ahead_ns = reply.t4_ns.wrapping_sub(reply.received_mono_ns) as i64;
         self.offset_ns = estimate.offset_ns(reply.received_mono_ns).wrapping_sub(wall_ahead_ns);
@@ -79,25 +80,42 @@ impl Estimated {
 }
 
 impl WindowStats {
-    /// Records the delays of a reply in time, if the reflector's two stamps are consistent.
-    pub(super) fn record(&mut self, reply: &Reply, estimate: Option<Estimate>) {
+    /// Records a reply in time, if the reflector's two stamps are consistent. Its delays go to `waiting`.
+    fn record(&mut self, reply: &Reply, estimate: Option<Estimate>, waiting: &mut Waiting) {
         let Some(rtt) = reply.rtt_ns() else {
             return;
         };
-        self.rtt.record(signed(rtt));
+        waiting.push(Delay::Rtt, signed(rtt));
         let Some(residence) = reply.residence_ns() else {
             self.unsynced = true;
             return;
         };
-        self.residence.record(signed(residence));
-        self.forward.record(reply.forward_ns());
-        self.backward.record(reply.backward_ns());
+        waiting.push(Delay::Residence, signed(residence));
+        waiting.push(Delay::Forward, reply.forward_ns());
+        waiting.push(Delay::Backward, reply.backward_ns());
         match reply.synced_bound_ns() {
             Some(bound_ns) => self.synced_bound_ns = self.synced_bound_ns.max(Some(bound_ns)),
             None => self.unsynced = true,
         }
         if let Some(estimate) = estimate {
-            self.estimated.record(reply, estimate);
+            self.estimated.record(reply, estimate, waiting);
+        }
+    }
+
+    /// Adds waiting delays to their distributions.
+    fn place(&mut self, waiting: &Waiting) {
+        waiting.each(|delay, value_ns| self.distribution(delay).record(value_ns));
+    }
+
+    fn distribution(&mut self, delay: Delay) -> &mut Distribution {
+        match delay {
+            Delay::Rtt => &mut self.rtt,
+            Delay::Residence => &mut self.residence,
+            Delay::Forward => &mut self.forward,
+            Delay::Backward => &mut self.backward,
+            Delay::EstimatedForward => &mut self.estimated.forward,
+            Delay::EstimatedBackward => &mut self.estimated.backward,
+            Delay::Ipdv => &mut self.ipdv,
         }
     }
 
@@ -259,6 +277,8 @@ pub(super) struct Windows {
     held: VecDeque<Window>,
     /// Number of the first held window.
     first: u64,
+    /// Delays that are not yet in the distributions of their window.
+    waiting: Waiting,
     /// The memory of the last window that was handed out and not empty. The next window takes it, so an idle session frees it.
     spare: Option<WindowStats>,
     /// Losses whose direction became known after their probes were forgotten: they count in the summary only.
@@ -273,6 +293,7 @@ impl Windows {
             handed_out: WindowStats::default(),
             held: VecDeque::from([Window::open(start_ns, WindowStats::default())]),
             first: 0,
+            waiting: Waiting::default(),
             spare: None,
             forgotten_forward: 0,
             forgotten_backward: 0,
@@ -297,17 +318,55 @@ impl Windows {
 
     /// The statistics that hold the probes sent in `window`: its own, or the sum once it was handed out.
     pub(super) fn stats_of(&mut self, window: u64) -> &mut WindowStats {
-        match window.checked_sub(self.first) {
+        self.stats_and_waiting(window).0
+    }
+
+    fn stats_and_waiting(&mut self, window: u64) -> (&mut WindowStats, &mut Waiting) {
+        let stats = match window.checked_sub(self.first) {
             Some(place) => &mut self.held[place as usize].stats,
             None => &mut self.handed_out,
+        };
+        (stats, &mut self.waiting)
+    }
+
+    /// Records a reply in time to a probe sent in `window`.
+    pub(super) fn record(&mut self, window: u64, reply: &Reply, estimate: Option<Estimate>) -> &mut WindowStats {
+        self.make_room(window);
+        let (stats, waiting) = self.stats_and_waiting(window);
+        stats.record(reply, estimate, waiting);
+        stats
+    }
+
+    /// Records the variation of a probe sent in `window`, as [`Windows::stats_of_or_current`] says.
+    pub(super) fn record_ipdv(&mut self, window: u64, ipdv_ns: i64) {
+        let window = self.held_or_current(window);
+        self.make_room(window);
+        self.waiting.push(Delay::Ipdv, ipdv_ns);
+    }
+
+    /// The next delays that wait are of `window`.
+    fn make_room(&mut self, window: u64) {
+        if !self.waiting.has_room(window) {
+            self.settle();
         }
+        self.waiting.set_window(window);
+    }
+
+    /// Moves the waiting delays to the distributions of their window.
+    fn settle(&mut self) {
+        let (stats, waiting) = self.stats_and_waiting(self.waiting.window());
+        stats.place(waiting);
+        waiting.clear();
     }
 
     /// The statistics for a new event about a probe sent in `window`: its own, or the open window's once it was handed
     /// out.
     pub(super) fn stats_of_or_current(&mut self, window: u64) -> &mut WindowStats {
-        let window = if window < self.first { self.current() } else { window };
-        self.stats_of(window)
+        self.stats_of(self.held_or_current(window))
+    }
+
+    fn held_or_current(&self, window: u64) -> u64 {
+        if window < self.first { self.current() } else { window }
     }
 
     /// Changes the direction of a loss in `window`; `None` is unknown.
@@ -346,6 +405,7 @@ impl Windows {
     /// Hands out the oldest window if it is closed. The inner value is `None` if the window is empty.
     pub(super) fn hand_out(&mut self, subject: Subject) -> Option<Option<Report>> {
         let end_ns = self.oldest_closed()?.1;
+        self.settle();
         let window = self.held.pop_front()?;
         self.first += 1;
         self.handed_out.merge(&window.stats);
@@ -366,7 +426,18 @@ impl Windows {
 
     pub(super) fn summary(&self, subject: Subject, now_ns: u64) -> Report {
         let mut all = self.handed_out.clone();
-        self.held.iter().for_each(|window| all.merge(&window.stats));
+        if self.waiting.window() < self.first {
+            all.place(&self.waiting);
+        }
+        for (number, window) in (self.first..).zip(&self.held) {
+            if number == self.waiting.window() {
+                let mut stats = window.stats.clone();
+                stats.place(&self.waiting);
+                all.merge(&stats);
+            } else {
+                all.merge(&window.stats);
+            }
+        }
         all.counts = self.counts();
         all.report(subject, self.start_ns, now_ns)
     }

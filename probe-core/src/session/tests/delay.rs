@@ -1,6 +1,9 @@
 //! Delays that a session records, and the clocks that they rest on.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::stats::distribution::Distribution;
 use crate::stats::report::OneWayClock;
 
 #[test]
@@ -135,5 +138,53 @@ fn stamps_that_refute_synced_withdraw_it() {
             synced,
             "{off_ns}: {clock:?}"
         );
+    }
+}
+
+proptest! {
+    #[test]
+    fn each_window_has_the_delays_of_its_probes_in_the_order_of_the_replies(
+        // Gap before a probe, delay of its reply, whether the window is over before it, in milliseconds.
+        probes in prop::collection::vec((1..4_u64, 2..30_u64, prop::bool::weighted(0.05)), 1..300),
+        same_clock: bool,
+    ) {
+        let mut session = session();
+        session.set_same_clock(same_clock);
+        let (mut now, mut window, mut arrivals, mut rolls) = (0, 0, Vec::new(), Vec::new());
+        for (seq, &(gap, delay, rolls_before)) in probes.iter().enumerate() {
+            now += gap * MS;
+            if rolls_before {
+                window += 1;
+                rolls.push(now);
+            }
+            // Some nanoseconds, so that delays differ.
+            arrivals.push((now + delay * MS + seq as u64 * 977, seq, now, window));
+        }
+        arrivals.sort_unstable();
+        let mut sends: Vec<_> = arrivals.iter().map(|&(_, seq, sent, _)| (sent, seq)).collect();
+        sends.sort_unstable();
+        let (mut sends, mut rolls) = (sends.into_iter().peekable(), rolls.into_iter().peekable());
+        let mut want = vec![<[Distribution; 3]>::default(); window + 1];
+        let mut found = Vec::new();
+        for (received, seq, sent, window) in arrivals {
+            while let Some((at, seq)) = sends.next_if(|(at, _)| *at < received) {
+                if rolls.next_if(|roll| *roll <= at).is_some() {
+                    session.roll(at);
+                }
+                session.sent(seq as u32, at);
+            }
+            let reply = reply(seq as u32, seq as u32, sent, received);
+            prop_assert_eq!(session.reply(&reply), Some(Outcome::Ok));
+            let delays = [reply.rtt_ns().unwrap() as i64, reply.forward_ns(), reply.backward_ns()];
+            delays.iter().zip(&mut want[window]).for_each(|(delay, all)| all.record(*delay));
+            found.extend(session.take_finished());
+        }
+        session.end(now + 100 * MS);
+        found.extend(std::iter::from_fn(|| session.take_finished()));
+        let shown = |distribution: &Distribution| distribution.summary().filter(|_| same_clock);
+        let want = want.iter().filter(|delays| delays[0].count() > 0);
+        let want = want.map(|delays| [delays[0].summary(), shown(&delays[1]), shown(&delays[2])]);
+        let found = found.iter().map(|report| [report.rtt_ns, report.forward_ns, report.backward_ns]);
+        prop_assert_eq!(found.collect::<Vec<_>>(), want.collect::<Vec<_>>());
     }
 }

@@ -18,16 +18,9 @@ const MAX_BINS: usize = 4096;
 /// A bin with at least so many samples has a carry.
 const CARRY: u64 = 1 << 16;
 
-/// Samples that wait for their bins. With very many distributions, every step of a search for a bin is a cache miss. These
-/// samples are placed together, and share the misses.
-const MAX_WAITING: usize = 8;
-
 #[derive(Debug, Clone)]
 pub(super) struct Bins {
     precision: u8,
-    /// How many of `keys` wait, counted from the first.
-    waiting: u8,
-    keys: [i16; MAX_WAITING],
     /// In ascending order of keys, which are unique.
     bins: Vec<Bin>,
     /// Key and multiple of [`CARRY`], in ascending order of keys: few bins have so many samples.
@@ -46,8 +39,6 @@ impl Default for Bins {
     fn default() -> Self {
         Self {
             precision: FINEST,
-            waiting: 0,
-            keys: [0; MAX_WAITING],
             bins: Vec::new(),
             carries: Vec::new(),
         }
@@ -56,58 +47,28 @@ impl Default for Bins {
 
 impl Bins {
     pub(super) fn record(&mut self, sample: i64) {
-        self.keys[usize::from(self.waiting)] = key(sample, self.precision);
-        self.waiting += 1;
-        // Samples that may need coarser bins do not wait: percentiles do not depend on which samples wait.
-        if usize::from(self.waiting) == MAX_WAITING || self.bins.len() + MAX_WAITING > self.most() {
-            self.place();
-        }
-    }
-
-    /// Places the waiting samples in their bins.
-    fn place(&mut self) {
-        let (precision, mut keys) = (self.precision, self.keys);
-        let waiting = usize::from(std::mem::take(&mut self.waiting));
-        keys[..waiting].sort_unstable();
-        for &key in &keys[..waiting] {
-            self.add(rounded(key, precision, self.precision), 1);
-        }
+        self.add(key(sample, self.precision), 1);
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        self.place();
         if other.precision < self.precision {
             self.coarsen(other.precision);
         }
         for (bin, count) in other.counts() {
             self.add(rounded(bin, other.precision, self.precision), count);
         }
-        for &key in &other.keys[..usize::from(other.waiting)] {
-            self.add(rounded(key, other.precision, self.precision), 1);
-        }
     }
 
     /// Removes all samples, and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.precision = FINEST;
-        self.waiting = 0;
         self.bins.clear();
         self.carries.clear();
     }
 
-    /// The middle of each bin and the number of its samples, from the smallest value to the largest. A sample that waits counts
-    /// by itself.
+    /// The middle of each bin and the number of its samples, from the smallest value to the largest.
     pub(super) fn sorted(&self) -> impl Iterator<Item = (i64, u64)> {
-        let (waiting, mut keys) = (usize::from(self.waiting), self.keys);
-        keys[..waiting].sort_unstable();
-        let mut waiting = keys.into_iter().take(waiting).peekable();
-        let mut counts = self.counts().peekable();
-        std::iter::from_fn(move || {
-            let bin = counts.peek().map(|(key, _)| *key);
-            let single = waiting.next_if(|key| bin.is_none_or(|bin| *key < bin));
-            let (key, count) = single.map(|key| (key, 1)).or_else(|| counts.next())?;
-            Some((middle(key, self.precision), count))
-        })
+        self.counts().map(|(key, count)| (middle(key, self.precision), count))
     }
 
     /// Each bin and the number of its samples.
@@ -163,14 +124,9 @@ impl Bins {
     fn coarsen(&mut self, precision: u8) {
         let coarse = Self {
             precision,
-            waiting: self.waiting,
-            keys: self.keys,
             ..Self::default()
         };
         let fine = std::mem::replace(self, coarse);
-        for key in &mut self.keys[..usize::from(fine.waiting)] {
-            *key = rounded(*key, fine.precision, precision);
-        }
         // Never more bins than before, so these get no coarser meanwhile.
         for (bin, count) in fine.counts() {
             self.add(rounded(bin, fine.precision, precision), count);
@@ -256,7 +212,6 @@ mod tests {
                     bins.record(-magnitude);
                 }
             }
-            bins.place();
             assert_eq!(bins.precision, precision);
             assert!(bins.bins.capacity() <= most + most / 2, "{} bins", bins.bins.capacity());
             assert!(bins.bins.capacity() <= MAX_BINS + MAX_BINS / 2);
