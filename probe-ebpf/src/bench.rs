@@ -4,7 +4,8 @@
 //! own reply the second time. Hence pairs of programs: one only makes the packet a fresh probe again, the other does the
 //! same and then runs the measured function. The difference is the cost.
 //!
-//! A measured function is called from one program only, as in `main.rs`: the compiler inlines it there as it does here.
+//! Two programs reflect. The compiler inlines what only one program calls, as in `main.rs`, so all functions and closures on
+//! the way of a probe are inlined by force.
 
 #![no_std]
 #![no_main]
@@ -73,6 +74,7 @@ fn restore(context: XdpContext) -> u32 {
 
 /// Makes the packet a fresh probe, and reflects it.
 #[xdp]
+#[inline(always)]
 fn restore_and_receive(context: XdpContext) -> u32 {
     if put_back(&context) {
         receive::receive(&mut XdpHook::new(context))
@@ -93,6 +95,7 @@ fn restore_next(context: XdpContext) -> u32 {
 
 /// Makes the packet a fresh IPv4 probe of the next of many sessions, and reflects it.
 #[xdp]
+#[inline(always)]
 fn restore_next_and_receive(context: XdpContext) -> u32 {
     if turn() && put_back(&context) {
         receive::receive(&mut XdpHook::new(context))
@@ -129,6 +132,7 @@ fn next(context: TcContext) -> i32 {
 
 /// Makes the packet the sender's next IPv4 probe, and stamps it.
 #[classifier]
+#[inline(always)]
 fn next_and_stamp(context: TcContext) -> i32 {
     if advance(&context) {
         egress::stamp(&TcHook::new(context))

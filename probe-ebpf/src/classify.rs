@@ -25,18 +25,22 @@ enum Payload {
 #[inline(always)]
 pub fn classify<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<ReplyPlan, Counter> {
     let classified = match (payload(hook, udp)?, udp.family) {
-        (Payload::Test(trailer), Family::V4) => {
-            hook.view(|frame: &mut V4| classify_test(frame, udp, settings, trailer))
-        }
-        (Payload::Test(trailer), Family::V6) => {
-            hook.view(|frame: &mut V6| classify_test(frame, udp, settings, trailer))
-        }
-        (Payload::Legacy(sum), Family::V4) => {
-            hook.view(|frame: &mut V4<V4_HEADERS>| classify_legacy(frame, udp, settings, sum))
-        }
-        (Payload::Legacy(sum), Family::V6) => {
-            hook.view(|frame: &mut V6<V6_HEADERS>| classify_legacy(frame, udp, settings, sum))
-        }
+        (Payload::Test(trailer), Family::V4) => hook.view(
+            #[inline(always)]
+            |frame: &mut V4| classify_test(frame, udp, settings, trailer),
+        ),
+        (Payload::Test(trailer), Family::V6) => hook.view(
+            #[inline(always)]
+            |frame: &mut V6| classify_test(frame, udp, settings, trailer),
+        ),
+        (Payload::Legacy(sum), Family::V4) => hook.view(
+            #[inline(always)]
+            |frame: &mut V4<V4_HEADERS>| classify_legacy(frame, udp, settings, sum),
+        ),
+        (Payload::Legacy(sum), Family::V6) => hook.view(
+            #[inline(always)]
+            |frame: &mut V6<V6_HEADERS>| classify_legacy(frame, udp, settings, sum),
+        ),
     };
     classified.ok_or(Counter::Malformed)?
 }

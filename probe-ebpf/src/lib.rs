@@ -1,7 +1,7 @@
 //! kstamp's kernel side, one module per step that a packet takes. The programs themselves are in `main.rs`.
 
 #![no_std]
-#![feature(asm_experimental_arch)]
+#![feature(asm_experimental_arch, stmt_expr_attributes)]
 
 pub mod atomic;
 mod classify;

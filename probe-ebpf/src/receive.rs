@@ -28,7 +28,10 @@ pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
         let outcome = reflect::reflect(hook, &udp, settings, may_be_taken);
         finish(hook, settings, outcome, |hook| hook.transmit(settings))
     } else if settings.is_reply(&udp) {
-        let outcome = may_be_taken(hook, &udp, settings).and_then(|()| collect::collect(hook, &udp, settings));
+        let outcome = may_be_taken(hook, &udp, settings).and_then(
+            #[inline(always)]
+            |()| collect::collect(hook, &udp, settings),
+        );
         finish(hook, settings, outcome, |_| H::CONSUME)
     } else {
         H::PASS

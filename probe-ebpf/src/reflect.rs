@@ -50,9 +50,15 @@ pub fn reflect<H: Hook>(
 fn answer_legacy<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan) -> Result<Counter, Counter> {
     let partial = plan.is(ReplyPlan::PARTIAL);
     let changed = if plan.is(ReplyPlan::V6) {
-        hook.change(|frame: &mut V6<V6_HEADERS>| frame.send_back(settings.mac, &plan.own, plan.sum, partial))
+        hook.change(
+            #[inline(always)]
+            |frame: &mut V6<V6_HEADERS>| frame.send_back(settings.mac, &plan.own, plan.sum, partial),
+        )
     } else {
-        hook.change(|frame: &mut V4<V4_HEADERS>| frame.send_back(settings.mac, &plan.own, plan.sum, partial))
+        hook.change(
+            #[inline(always)]
+            |frame: &mut V4<V4_HEADERS>| frame.send_back(settings.mac, &plan.own, plan.sum, partial),
+        )
     };
     if !changed {
         return Err(Counter::ReflectFailed);
@@ -92,11 +98,18 @@ fn answer_test<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan, receive
         trailer: plan.sum,
         partial: plan.is(ReplyPlan::PARTIAL),
     };
-    let transmit = || NtpTime::from_unix_ns(utc.at(clock::monotonic_ns()));
+    let transmit = #[inline(always)]
+    || NtpTime::from_unix_ns(utc.at(clock::monotonic_ns()));
     let changed = if plan.is(ReplyPlan::V6) {
-        hook.change(|frame: &mut V6| reply(frame, &inputs, transmit))
+        hook.change(
+            #[inline(always)]
+            |frame: &mut V6| reply(frame, &inputs, transmit),
+        )
     } else {
-        hook.change(|frame: &mut V4| reply(frame, &inputs, transmit))
+        hook.change(
+            #[inline(always)]
+            |frame: &mut V4| reply(frame, &inputs, transmit),
+        )
     };
     if !changed || plan.is(ReplyPlan::CLEARS_FLAGS) && !hook.store(payload_at + BASE_LEN, 0) {
         return Err(Counter::ReflectFailed);
@@ -119,8 +132,14 @@ fn pass_up<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, counter: Counter) 
         return None;
     }
     let source = match udp.family {
-        Family::V4 => hook.view(|frame: &mut V4<V4_HEADERS>| source_of_ours(frame, settings)),
-        Family::V6 => hook.view(|frame: &mut V6<V6_HEADERS>| source_of_ours(frame, settings)),
+        Family::V4 => hook.view(
+            #[inline(always)]
+            |frame: &mut V4<V4_HEADERS>| source_of_ours(frame, settings),
+        ),
+        Family::V6 => hook.view(
+            #[inline(always)]
+            |frame: &mut V6<V6_HEADERS>| source_of_ours(frame, settings),
+        ),
     };
     source.flatten().map(|source| ReplyPlan::pass_up(source, counter))
 }
