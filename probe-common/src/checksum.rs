@@ -59,11 +59,11 @@ impl Sum {
     /// The 16-bit sum in memory order, not complemented.
     #[inline(always)]
     pub fn fold(self) -> [u8; 2] {
-        let mut sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        (sum as u16).to_ne_bytes()
+        // The upper half of the sum of a word and of the word with its halves exchanged is the sum of both halves, with the
+        // carry of the lower half added to it, and so the carry of the upper one.
+        let long = self.0.wrapping_add(self.0.rotate_left(32)) >> 32;
+        let word = long + (long << 16) + (long >> 16);
+        ((word >> 16) as u16).to_ne_bytes()
     }
 
     /// The checksum as it goes into a header.

@@ -5,6 +5,39 @@ pub const UNIX_EPOCH_IN_NTP: u64 = 2_208_988_800;
 
 pub const NS_PER_S: u64 = 1_000_000_000;
 
+/// A time in whole seconds since 1970 and nanoseconds within the second (below 10⁹).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnixTime {
+    seconds: u64,
+    ns: u64,
+}
+
+impl UnixTime {
+    #[inline(always)]
+    pub fn from_unix_ns(unix_ns: u64) -> Self {
+        Self {
+            seconds: unix_ns / NS_PER_S,
+            ns: unix_ns % NS_PER_S,
+        }
+    }
+
+    /// Another time. Within the same second that takes no division.
+    #[inline(always)]
+    pub fn moved_to(self, unix_ns: u64) -> Self {
+        let ns = unix_ns.wrapping_sub(self.seconds * NS_PER_S);
+        if ns < NS_PER_S {
+            Self { ns, ..self }
+        } else {
+            Self::from_unix_ns(unix_ns)
+        }
+    }
+
+    #[inline(always)]
+    pub fn to_ntp(self) -> NtpTime {
+        NtpTime::from_parts(self.seconds, self.ns)
+    }
+}
+
 /// A timestamp in NTP 64-bit format: seconds since 1900 modulo 2³², then a 32-bit fraction (RFC 5905 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NtpTime(pub u64);
@@ -13,7 +46,7 @@ impl NtpTime {
     /// From UTC nanoseconds since 1970, rounded down to a multiple of 2⁻³² s or to the one below it (error at most 0.5 ns).
     #[inline(always)]
     pub fn from_unix_ns(unix_ns: u64) -> Self {
-        Self::from_parts(unix_ns / NS_PER_S, unix_ns % NS_PER_S)
+        UnixTime::from_unix_ns(unix_ns).to_ntp()
     }
 
     /// From seconds since 1970 and nanoseconds within the second (below 10⁹).
@@ -233,6 +266,14 @@ mod tests {
         fn ntp_round_trips_to_the_nanosecond(unix_ns in 0..4 * Y2026_NS, skew_s in -1_000_000_000i64..1_000_000_000) {
             let near = unix_ns.saturating_add_signed(skew_s * NS_PER_S as i64);
             prop_assert_eq!(NtpTime::from_unix_ns(unix_ns).to_unix_ns(near), unix_ns);
+        }
+
+        #[test]
+        fn a_time_moves_to_any_other(unix_ns in 0..4 * Y2026_NS, by_ns in -3_000_000_000i64..3_000_000_000) {
+            let other_ns = unix_ns.saturating_add_signed(by_ns);
+            let moved = UnixTime::from_unix_ns(unix_ns).moved_to(other_ns);
+            prop_assert_eq!(moved, UnixTime::from_unix_ns(other_ns));
+            prop_assert_eq!(moved.to_ntp(), NtpTime::from_unix_ns(other_ns));
         }
 
         #[test]

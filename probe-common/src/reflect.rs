@@ -123,6 +123,23 @@ pub trait BaseFrame: Frame {
         (sum(0, FIELDS), sum(FIELDS, stamp::BASE_LEN))
     }
 
+    /// Ports and session identifier: [`rest`](crate::abi::ReflectorSessionKey::rest) of the key of its session. A packet with something where a sender leaves zeros
+    /// has no session identifier.
+    #[inline(always)]
+    fn session(&self, has_ssid: bool) -> u64 {
+        let bytes = self.bytes();
+        let ports = u64::from(u32::from_ne_bytes(get(bytes, Self::UDP_AT)));
+        let ssid = u16::from_ne_bytes(get(bytes, Self::UDP_AT + UDP_LEN + stamp::SSID));
+        if has_ssid { ports | u64::from(ssid) << 32 } else { ports }
+    }
+
+    /// The sum of what the reply to a probe keeps of it, perhaps at another place: ports and length, and the fields that
+    /// [`BaseFrame::sums`] adds up. Behind the base packet the reply has `trailer`.
+    #[inline(always)]
+    fn kept(&self, fields: Sum, trailer: Sum) -> Sum {
+        self.with_udp_header(fields.plus(trailer))
+    }
+
     /// As [`Frame::is_intact_with`]. `trailer` is the sum of what follows the base packet.
     #[inline(always)]
     fn is_intact(&self, trailer: Sum) -> bool {
@@ -149,8 +166,8 @@ pub struct ReplyInputs<'a> {
     pub receive: NtpTime,
     /// The reflector's error estimate.
     pub error: ErrorEstimate,
-    /// Sum of what follows the base packet in the reply.
-    pub trailer: Sum,
+    /// See [`BaseFrame::kept`].
+    pub kept: Sum,
     /// Leave the UDP checksum to the device, as the sender of the probe did.
     pub partial: bool,
 }
@@ -161,13 +178,12 @@ pub fn reply<F: BaseFrame>(frame: &mut F, inputs: &ReplyInputs<'_>, transmit: im
     let ttl = frame.ttl();
     frame.reverse_headers(inputs.mac, inputs.own);
     let pseudo = frame.pseudo();
-    let rest = frame.with_udp_header(inputs.trailer);
     let bytes = frame.bytes_mut();
     let Some(base) = bytes[F::UDP_AT + UDP_LEN..].first_chunk_mut() else {
         return;
     };
-    let sum = stamp::write_reply(base, inputs.sequence, inputs.error, inputs.receive, ttl, transmit);
-    let checksum = checksum::seal(pseudo, rest.plus(sum), inputs.partial);
+    let new = stamp::write_reply(base, inputs.sequence, inputs.error, inputs.receive, ttl, transmit);
+    let checksum = checksum::seal(pseudo, inputs.kept.plus(new), inputs.partial);
     put(bytes, F::UDP_AT + UDP_CHECKSUM, checksum);
 }
 

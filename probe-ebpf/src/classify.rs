@@ -82,8 +82,9 @@ fn classify_test<F: BaseFrame>(
     let checksum = frame.checksum_over(fields.plus(zeros).plus(trailer.request));
     let plan = classify_frame(frame, settings, checksum, is_reply.then_some(Counter::ReplyShaped))?;
     Ok(ReplyPlan {
-        sum: trailer.reply,
-        flags: plan.flags | trailer.flags | bit(!zeros.is_zero(), ReplyPlan::NO_SSID),
+        sum: frame.kept(fields, trailer.reply),
+        session: frame.session(zeros.is_zero()),
+        flags: plan.flags | trailer.flags,
         ..plan
     })
 }
@@ -124,6 +125,7 @@ fn classify_frame<F: Frame>(
         destination: frame.destination(),
         own: frame.destination(),
         sum: Sum::ZERO,
+        session: 0,
         flags: bit(group, ReplyPlan::GROUP)
             | bit(partial, ReplyPlan::PARTIAL)
             | bit(F::FAMILY == Family::V6, ReplyPlan::V6),

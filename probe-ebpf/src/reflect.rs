@@ -3,10 +3,10 @@
 
 use probe_common::abi::{Address, Counter, ReflectorSessionKey, Settings};
 use probe_common::family::Family;
-use probe_common::frame::{UDP_LEN, Udp};
-use probe_common::ntp::{ErrorEstimate, NtpTime};
+use probe_common::frame::Udp;
+use probe_common::ntp::{ErrorEstimate, UnixTime};
 use probe_common::reflect::{Frame, ReplyInputs, V4, V4_HEADERS, V6, V6_HEADERS, reply};
-use probe_common::stamp::{BASE_LEN, SSID};
+use probe_common::stamp::BASE_LEN;
 
 use crate::classify::{addressed_to_us, classify};
 use crate::clock::{self, Utc};
@@ -73,33 +73,21 @@ fn answer_legacy<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan) -> Re
 #[inline(always)]
 fn answer_test<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan, receive_ns: u64) -> Result<Counter, Counter> {
     let payload_at = if plan.is(ReplyPlan::V6) { V6_HEADERS } else { V4_HEADERS };
-    let udp_at = payload_at - UDP_LEN;
-    let ssid = if plan.is(ReplyPlan::NO_SSID) {
-        Some(0)
-    } else {
-        hook.load(payload_at + SSID)
-    };
-    let key = ReflectorSessionKey {
-        source: plan.source,
-        destination: plan.destination,
-        source_port: hook.load(udp_at).ok_or(Counter::ReflectFailed)?,
-        destination_port: hook.load(udp_at + 2).ok_or(Counter::ReflectFailed)?,
-        ssid: ssid.ok_or(Counter::ReflectFailed)?,
-        reserved: 0,
-    };
+    let key = ReflectorSessionKey::new(plan.source, plan.destination, plan.session);
     let sequence = next_sequence(&key, receive_ns)?;
     let utc = Utc::of(settings);
+    let received = UnixTime::from_unix_ns(utc.at(receive_ns));
     let inputs = ReplyInputs {
         mac: settings.mac,
         own: &plan.own,
         sequence,
-        receive: NtpTime::from_unix_ns(utc.at(receive_ns)),
+        receive: received.to_ntp(),
         error: ErrorEstimate(settings.error_estimate),
-        trailer: plan.sum,
+        kept: plan.sum,
         partial: plan.is(ReplyPlan::PARTIAL),
     };
     let transmit = #[inline(always)]
-    || NtpTime::from_unix_ns(utc.at(clock::monotonic_ns()));
+    || received.moved_to(utc.at(clock::monotonic_ns())).to_ntp();
     let changed = if plan.is(ReplyPlan::V6) {
         hook.change(
             #[inline(always)]

@@ -10,8 +10,11 @@ pub struct ReplyPlan {
     pub destination: Address,
     /// From which the reply is sent, [`Address::NONE`] for none; of a group probe, once its source is admitted.
     pub own: Address,
-    /// Sum of the reply's payload, without the base packet if it has one.
+    /// Of a reply with a base packet, what it keeps of the probe ([`probe_common::reflect::BaseFrame::kept`]); else the sum of
+    /// the payload.
     pub sum: Sum,
+    /// Of a probe with a base packet, the rest of its session's key ([`probe_common::abi::ReflectorSessionKey::rest`]).
+    pub session: u64,
     /// Bits, as below.
     pub flags: u32,
 }
@@ -30,8 +33,6 @@ impl ReplyPlan {
     pub const PADDED: u32 = 1 << 5;
     /// That is a TLV whose flags the reply clears.
     pub const CLEARS_FLAGS: u32 = 1 << 6;
-    /// Without a session identifier.
-    pub const NO_SSID: u32 = 1 << 7;
     /// The counter of a probe that is [`ReplyPlan::PASSED_UP`] is in the bits from here on.
     const COUNTER: u32 = 8;
 
@@ -43,6 +44,7 @@ impl ReplyPlan {
             destination: source,
             own: source,
             sum: Sum::ZERO,
+            session: 0,
             flags: Self::PASSED_UP | (counter as u32) << Self::COUNTER,
         }
     }
@@ -75,6 +77,7 @@ impl ReplyPlan {
         Self {
             source: Address::from_words(first | wide, last | wide),
             sum: self.sum.long(zero.to_ne_bytes()),
+            session: self.session | wide,
             flags: self.flags | zero,
             ..self
         }

@@ -118,10 +118,26 @@ impl ReflectorSessionKey {
         place(mixed(self.source.hash() ^ self.destination.hash().rotate_left(16)) ^ self.rest())
     }
 
-    /// All but the addresses.
+    /// The key for two addresses and what [`Self::rest`] gives.
     #[inline(always)]
-    fn rest(&self) -> u64 {
-        u64::from(self.source_port) | u64::from(self.destination_port) << 16 | u64::from(self.ssid) << 32
+    pub fn new(source: Address, destination: Address, rest: u64) -> Self {
+        Self {
+            source,
+            destination,
+            source_port: rest as u16,
+            destination_port: (rest >> 16) as u16,
+            ssid: (rest >> 32) as u16,
+            reserved: (rest >> 48) as u16,
+        }
+    }
+
+    /// All but the addresses, as one word: ports, and session identifier, as they are on the wire.
+    #[inline(always)]
+    pub fn rest(&self) -> u64 {
+        u64::from(self.source_port)
+            | u64::from(self.destination_port) << 16
+            | u64::from(self.ssid) << 32
+            | u64::from(self.reserved) << 48
     }
 
     /// Whether two are the same, word by word: by the derived operator it would be a call.

@@ -2,6 +2,7 @@ use etherparse::{PacketBuilder, PacketBuilderStep, SlicedPacket, UdpHeader};
 use proptest::prelude::*;
 
 use super::*;
+use crate::abi::ReflectorSessionKey;
 
 const SENDER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 6];
@@ -63,9 +64,15 @@ fn inputs(own: &Address) -> ReplyInputs<'_> {
         sequence: 3,
         receive: NtpTime(0xd0d1_d2d3_d4d5_d6d7),
         error: ErrorEstimate(0xc0c1),
-        trailer: Sum::ZERO,
+        kept: Sum::ZERO,
         partial: false,
     }
+}
+
+/// Turns a probe into its reply as the kernel program does, with `trailer` behind the base packet.
+fn answer<F: BaseFrame>(frame: &mut F, trailer: Sum, inputs: &ReplyInputs<'_>) {
+    let kept = frame.kept(frame.sums().0, trailer);
+    reply(frame, &ReplyInputs { kept, ..*inputs }, || T3);
 }
 
 /// The payload of the reply to [`PROBE`], as the userspace reflector would make it.
@@ -87,11 +94,11 @@ fn every_byte_of_a_reply() {
     let (own_v4, own_v6) = (Address::from_v4(OWN_V4), Address::from_bytes(OWN_V6));
     for (mac, destination) in [(OWN_MAC, OWN_V4), (GROUP_MAC, [239, 255, 255, 250])] {
         let mut frame: V4 = v4_to(mac, destination, &PROBE);
-        reply(&mut frame, &inputs(&own_v4), || T3);
+        answer(&mut frame, Sum::ZERO, &inputs(&own_v4));
         assert_eq!(frame.0, v4_reply(&reply_payload(61)));
     }
     let mut frame: V6 = v6(&PROBE);
-    reply(&mut frame, &inputs(&own_v6), || T3);
+    answer(&mut frame, Sum::ZERO, &inputs(&own_v6));
     assert_eq!(frame.0, v6_reply(&reply_payload(62)));
 }
 
@@ -105,10 +112,10 @@ fn a_reply_keeps_the_dscp_and_no_ecn() {
         let checksum = !u16::from_be_bytes([v4.0[24], v4.0[25]]) + u16::from(v4.0[15]);
         v4.0[24..26].copy_from_slice(&(!checksum).to_be_bytes());
         v6.0[14..16].copy_from_slice(&[0x6b, 0x8f | ecn << 4]);
-        reply(&mut v4, &inputs(&own_v4), || T3);
+        answer(&mut v4, Sum::ZERO, &inputs(&own_v4));
         assert_eq!(v4.0[15], 46 << 2, "ECN {ecn}");
         assert!(v4.is_intact(Sum::ZERO));
-        reply(&mut v6, &inputs(&own_v6), || T3);
+        answer(&mut v6, Sum::ZERO, &inputs(&own_v6));
         assert_eq!(v6.0[14..16], [0x6b, 0x8f], "ECN {ecn}");
         assert!(v6.is_intact(Sum::ZERO));
     }
@@ -125,14 +132,7 @@ fn the_trailer_is_part_of_the_checksum() {
     );
     assert_eq!((frame.is_intact(trailer), frame.is_intact(Sum::ZERO)), (true, false));
     let own = Address::from_v4(OWN_V4);
-    reply(
-        &mut frame,
-        &ReplyInputs {
-            trailer,
-            ..inputs(&own)
-        },
-        || T3,
-    );
+    answer(&mut frame, trailer, &inputs(&own));
     assert_eq!(frame.0, v4_reply(&[&reply_payload(61)[..], &[1, 2, 3]].concat()));
 }
 
@@ -159,13 +159,13 @@ fn a_partial_checksum_stays_partial_only_if_asked() {
         let pseudo = frame.pseudo().fold();
         frame.0[40..42].copy_from_slice(&pseudo);
         assert!(frame.checksum(Sum::ZERO) == State::Partial && frame.is_intact(Sum::ZERO));
-        reply(
+        answer(
             &mut frame,
+            Sum::ZERO,
             &ReplyInputs {
                 partial,
                 ..inputs(&own)
             },
-            || T3,
         );
         assert_eq!(frame.checksum(Sum::ZERO), state);
         frame.send_back(OWN_MAC, &own, Sum::ZERO, true);
@@ -218,6 +218,23 @@ fn headers_are_read_where_they_are() {
 }
 
 #[test]
+fn the_session_of_a_probe_is_read_from_it() {
+    for (has_ssid, ssid) in [(true, [0, 9]), (false, [0, 0])] {
+        let key = ReflectorSessionKey {
+            source: Address::from_v4(SENDER_V4),
+            destination: Address::from_v4(OWN_V4),
+            source_port: 40000_u16.to_be(),
+            destination_port: 1910_u16.to_be(),
+            ssid: u16::from_ne_bytes(ssid),
+            reserved: 0,
+        };
+        let (v4, v6): (V4, V6) = (v4(&PROBE), v6(&PROBE));
+        let read = ReflectorSessionKey::new(v4.source(), v4.destination(), v4.session(has_ssid));
+        assert!(read == key && read.is(&key) && key.rest() == v6.session(has_ssid));
+    }
+}
+
+#[test]
 fn only_one_host_is_answered() {
     for (source_mac, source, answerable) in [
         (SENDER_MAC, SENDER_V4, true),
@@ -241,8 +258,8 @@ fn only_one_host_is_answered() {
 fn a_reply_is_never_answered() {
     let (mut v4, mut v6): (V4, V6) = (v4(&PROBE), v6(&PROBE));
     assert!(!v4.is_reply_shaped(false) && !v6.is_reply_shaped(false));
-    reply(&mut v4, &inputs(&Address::from_v4(OWN_V4)), || T3);
-    reply(&mut v6, &inputs(&Address::from_bytes(OWN_V6)), || T3);
+    answer(&mut v4, Sum::ZERO, &inputs(&Address::from_v4(OWN_V4)));
+    answer(&mut v6, Sum::ZERO, &inputs(&Address::from_bytes(OWN_V6)));
     assert!(v4.is_reply_shaped(false) && v6.is_reply_shaped(false));
 }
 
@@ -251,7 +268,8 @@ proptest! {
     fn every_reply_has_right_checksums(bytes: [u8; stamp::BASE_LEN], sequence: u32, transmit: u64, receive: u64) {
         let own = Address::from_v4(OWN_V4);
         let mut frame: V4 = v4(&bytes);
-        let inputs = ReplyInputs { sequence, receive: NtpTime(receive), ..inputs(&own) };
+        let kept = frame.kept(frame.sums().0, Sum::ZERO);
+        let inputs = ReplyInputs { sequence, receive: NtpTime(receive), kept, ..inputs(&own) };
         reply(&mut frame, &inputs, || NtpTime(transmit));
         prop_assert_eq!(frame.checksum(Sum::ZERO), State::Full);
         let sliced = SlicedPacket::from_ethernet(&frame.0).unwrap();
