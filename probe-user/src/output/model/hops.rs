@@ -212,24 +212,27 @@ impl Hops {
         known.chain(rest.filter(|_| self.both_halves == 0)).collect()
     }
 
-    /// The devices at both ends of a segment, from this host to the other. `port` is where this host sends probes.
+    /// The devices at both ends of a segment, from this host to the other. `port` is where this host sends probes. In place of
+    /// a device that is not known stands its host.
     pub fn ends(&self, segment: Segment, port: &str) -> String {
-        let own = |roles: &[Role]| of_role(&self.own_devices, roles);
-        let far = |roles: &[Role]| of_role(self.far_devices.as_deref().unwrap_or_default(), roles);
         const FAR_PORT: &str = "peer's port";
-        const INNER: [Role; 2] = [Role::Tunnel, Role::Nic];
+        /// A switch ends at the leg on a host where no other device sees probes.
+        const INNER: [Role; 3] = [Role::Tunnel, Role::Nic, Role::Leg];
         const OUTER: [Role; 3] = [Role::Nic, Role::Tunnel, Role::Leg];
-        let near_port = Some(port.to_owned());
-        let far_port = Some(FAR_PORT.to_owned());
+        let own = |roles: &[Role]| of_role(&self.own_devices, roles).unwrap_or_else(|| "this host".to_owned());
+        let far = |roles: &[Role]| {
+            let devices = self.far_devices.as_deref().unwrap_or_default();
+            of_role(devices, roles).unwrap_or_else(|| "peer's host".to_owned())
+        };
         let ends = match segment {
-            Segment::OwnSwitch => [near_port, own(&INNER)],
+            Segment::OwnSwitch => [port.to_owned(), own(&INNER)],
             Segment::OwnEncapsulation => [own(&[Role::Tunnel]), own(&[Role::Nic])],
             Segment::Underlay => [own(&OUTER), far(&OUTER)],
             Segment::FarEncapsulation => [far(&[Role::Nic]), far(&[Role::Tunnel])],
-            Segment::FarSwitch => [far(&INNER), far_port],
+            Segment::FarSwitch => [far(&INNER), FAR_PORT.to_owned()],
             Segment::Reflector => return FAR_PORT.to_owned(),
         };
-        ends.map(|device| device.unwrap_or_else(|| "?".to_owned())).join(" → ")
+        ends.join(" → ")
     }
 }
 
@@ -454,5 +457,80 @@ fn cause_name(cause: Cause) -> &'static str {
         Cause::FarSwitch => "far_switch",
         Cause::Underlay => "underlay",
         Cause::Reflector => "reflector",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::fixtures::hops;
+
+    fn devices(text: &str) -> Vec<Device> {
+        let device = |(place, name): (usize, &str)| Device {
+            device: name.to_owned(),
+            role: [Role::Leg, Role::Tunnel, Role::Nic][place],
+        };
+        let named = text.split(' ').enumerate().filter(|(_, name)| *name != "-");
+        named.map(device).collect()
+    }
+
+    #[test]
+    fn a_segment_ends_at_the_devices_that_are_known_or_at_a_host() {
+        let both = "veth0 vxlan0 eth0";
+        for (own, far, ends) in [
+            (
+                both,
+                both,
+                [
+                    "p1 → vxlan0",
+                    "vxlan0 → eth0",
+                    "eth0 → eth0",
+                    "eth0 → vxlan0",
+                    "vxlan0 → peer's port",
+                ],
+            ),
+            (
+                "veth0 - -",
+                "veth1 - -",
+                [
+                    "p1 → veth0",
+                    "this host → this host",
+                    "veth0 → veth1",
+                    "peer's host → peer's host",
+                    "veth1 → peer's port",
+                ],
+            ),
+            (
+                "- - eth0",
+                "- - -",
+                [
+                    "p1 → eth0",
+                    "this host → eth0",
+                    "eth0 → peer's host",
+                    "peer's host → peer's host",
+                    "peer's host → peer's port",
+                ],
+            ),
+            (
+                "- - -",
+                "- vxlan1 -",
+                [
+                    "p1 → this host",
+                    "this host → this host",
+                    "this host → vxlan1",
+                    "peer's host → vxlan1",
+                    "vxlan1 → peer's port",
+                ],
+            ),
+        ] {
+            let hops = Hops {
+                own_devices: devices(own),
+                far_devices: Some(devices(far)).filter(|devices| !devices.is_empty()),
+                ..hops()
+            };
+            let all = Segment::ALL.map(|segment| hops.ends(segment, "p1"));
+            assert_eq!(all[..5], ends, "{own}, {far}");
+            assert_eq!(all[5], "peer's port");
+        }
     }
 }

@@ -32,20 +32,21 @@ function shares(record) {
   return all.filter(({ ns }) => ns !== null);
 }
 
-/** The devices at the ends of a segment. */
+/** The devices at the ends of a segment. In place of a device that is not known stands its host. */
 function ends(record, segment, port) {
-  const named = (devices, ...roles) => {
+  const named = (devices, host, roles) => {
     const of = (role) => (devices ?? []).filter((device) => device.role === role).map(({ device }) => device).join("/");
-    return roles.map(of).find(Boolean) ?? "?";
+    return roles.map(of).find(Boolean) ?? host;
   };
-  const own = (...roles) => named(record.own_devices, ...roles);
-  const far = (...roles) => named(record.far_devices, ...roles);
+  const own = (...roles) => named(record.own_devices, "this host", roles);
+  const far = (...roles) => named(record.far_devices, "peer’s host", roles);
+  // A switch ends at the leg on a host where no other device sees probes.
   const all = {
-    own_switch: () => [port, own("tunnel", "nic")],
+    own_switch: () => [port, own("tunnel", "nic", "leg")],
     own_encapsulation: () => [own("tunnel"), own("nic")],
     underlay: () => [own("nic", "tunnel", "leg"), far("nic", "tunnel", "leg")],
     far_encapsulation: () => [far("nic"), far("tunnel")],
-    far_switch: () => [far("tunnel", "nic"), "peer’s port"],
+    far_switch: () => [far("tunnel", "nic", "leg"), "peer’s port"],
     reflector: () => ["peer’s port"],
   };
   return all[segment]?.().join(" → ") ?? "";
