@@ -95,9 +95,10 @@ fn records_become_rows_and_a_table() {
     const SAMPLE: &str = r#"{"type":"sample","agent":"h1:p1","peer":"10.1.1.6","path":"unicast","seq":7,"t1_ns":1795255838000000001,"rtt_ns":2000,"state":"ok"}"#;
     let directory = tempfile::tempdir().unwrap();
     let read = |name: &str| fs::read(directory.path().join(name)).unwrap();
-    fs::write(directory.path().join("in"), format!("{WINDOW}\n{SAMPLE}\n")).unwrap();
+    const HOPS: &str = r#"{"type":"hops","agent":"h1:p1","peer":"10.1.1.6","peer_name":"h2:p2","path":"unicast","start":"2026-11-21T10:10:38Z","end":"2026-11-21T10:10:48Z","own_devices":[],"far_devices":null,"both_halves":1,"own_half":0,"no_half":0,"contradictory":0,"parts":[{"segment":"own_switch","direction":"forward","delay_ns":null,"lost":2},{"segment":"reflector","direction":"both","delay_ns":{"min":1,"mean":2,"p50":2,"p90":3,"p99":4,"p999":4,"max":4,"stddev":1,"count":1},"lost":0}],"rest_ns":null,"clock":null,"clock_bound_ns":null,"lost":5,"lost_late":1,"lost_unknown":2,"outliers":0,"outliers_left_out":0,"threshold_ns":null}"#;
+    fs::write(directory.path().join("in"), format!("{WINDOW}\n{HOPS}\n{SAMPLE}\n")).unwrap();
     fs::write(directory.path().join("bad"), format!("{WINDOW}\n{SAMPLE}\nx\n")).unwrap();
-    let flags = "--format csv -o windows.csv --samples samples.csv --parquet table";
+    let flags = "--format csv -o windows.csv --samples samples.csv --hops hops.csv --parquet table";
     let output = report(directory.path(), &format!("in {flags}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = |name: &str| String::from_utf8(read(name)).unwrap();
@@ -111,6 +112,14 @@ fn records_become_rows_and_a_table() {
         samples.contains("\nsample,h1:p1,10.1.1.6,unicast,7,,1795255838000000001,"),
         "{samples}"
     );
+    const HOP_ROWS: &str = "\
+        hops,h1:p1,10.1.1.6,h2:p2,unicast,2026-11-21T10:10:38Z,2026-11-21T10:10:48Z,own_switch,forward,,,,,,,,,,2,,\n\
+        hops,h1:p1,10.1.1.6,h2:p2,unicast,2026-11-21T10:10:38Z,2026-11-21T10:10:48Z,reflector,both,1,2,2,3,4,4,4,1,1,0,,\n\
+        hops,h1:p1,10.1.1.6,h2:p2,unicast,2026-11-21T10:10:38Z,2026-11-21T10:10:48Z,,,,,,,,,,,,3,,\n";
+    let hops = text("hops.csv");
+    let (headings, rows) = hops.split_once('\n').unwrap();
+    assert!(headings.ends_with(",lost,clock,clock_bound_ns"), "{hops}");
+    assert_eq!(rows, HOP_ROWS);
     let table = read("table");
     assert!(table.starts_with(b"PAR1") && table.ends_with(b"PAR1"));
     // A failure leaves the outputs of before, and nothing beside them.
@@ -126,7 +135,7 @@ fn records_become_rows_and_a_table() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 6);
     // With --parquet alone there is no page.
     let output = report(directory.path(), "in --parquet other");
     assert!(output.status.success() && output.stdout.is_empty());
@@ -151,7 +160,7 @@ fn the_commands_of_the_guide_work() {
         .lines()
         .filter_map(|line| line.strip_prefix("    kstamp report "))
         .collect();
-    assert_eq!(commands.len(), 6);
+    assert_eq!(commands.len(), 7);
     for arguments in commands {
         let output = report(directory.path(), arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -160,7 +169,13 @@ fn the_commands_of_the_guide_work() {
             "{arguments}: {stderr}"
         );
     }
-    for name in ["report.html", "windows.csv", "samples.csv", "results.parquet"] {
+    for name in [
+        "report.html",
+        "windows.csv",
+        "samples.csv",
+        "hops.csv",
+        "results.parquet",
+    ] {
         assert!(fs::metadata(directory.path().join(name)).unwrap().len() > 100, "{name}");
     }
 }

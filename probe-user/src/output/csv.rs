@@ -1,4 +1,4 @@
-//! Comma-separated values (RFC 4180): a row for each window, summary or sample.
+//! Comma-separated values (RFC 4180): a row for each window, summary, sample or segment.
 
 use std::io::{self, Write};
 

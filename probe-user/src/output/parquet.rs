@@ -1,4 +1,4 @@
-//! Apache Parquet: windows, summaries and samples in one table, for analysts.
+//! Apache Parquet: windows, summaries, samples and segments in one table, for analysts.
 
 use std::fs::File;
 use std::sync::Arc;

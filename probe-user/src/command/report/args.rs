@@ -22,7 +22,11 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
 
-    /// Write windows, summaries and samples to this file in one table of Apache Parquet
+    /// Write the segments of windows (agent --hops) as comma-separated values to this file
+    #[arg(long, value_name = "FILE")]
+    pub hops: Option<PathBuf>,
+
+    /// Write windows, summaries, samples and segments to this file in one table of Apache Parquet
     #[arg(long, value_name = "FILE")]
     pub parquet: Option<PathBuf>,
 

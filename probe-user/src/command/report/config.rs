@@ -13,6 +13,7 @@ pub struct ReportConfig {
     /// `None` for no report.
     pub output: Option<Place>,
     pub samples: Option<PathBuf>,
+    pub hops: Option<PathBuf>,
     pub parquet: Option<PathBuf>,
 }
 
@@ -68,15 +69,21 @@ pub fn validate(args: ReportArgs) -> Result<ReportConfig, ConfigError> {
     let output = (args.output.is_some() || args.parquet.is_none()).then(|| values::output(args.output));
     let report = output.clone().flatten();
     let samples = values::other_output("--samples", args.samples, report.as_ref())?;
+    let hops = values::other_output("--hops", args.hops, report.as_ref())?;
     let parquet = values::other_output("--parquet", args.parquet, report.as_ref())?;
-    if parquet.is_some() && parquet == samples {
-        return wrong("--parquet and --samples name the same file; give each its own");
+    let others = [("--samples", &samples), ("--hops", &hops), ("--parquet", &parquet)];
+    for (place, (flag, path)) in others.iter().enumerate() {
+        let is_same = |(_, earlier): &&(&str, &Option<PathBuf>)| path.is_some() && earlier == path;
+        if let Some((earlier, _)) = others[..place].iter().find(is_same) {
+            return wrong(format!("{flag} and {earlier} name the same file; give each its own"));
+        }
     }
     Ok(ReportConfig {
         files,
         format: args.format,
         output,
         samples,
+        hops,
         parquet,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::command::report::args::ReportFormat;
 use crate::command::report::config::{Input, ReportConfig};
 use crate::command::report::read::read;
-use crate::output::columns::{of_results, of_samples};
+use crate::output::columns::{of_hops, of_results, of_samples, rows_of_hops};
 use crate::output::csv::Rows;
 use crate::output::draft::Draft;
 use crate::output::file::{OutputError, OutputFile, is_same};
@@ -42,6 +42,7 @@ impl Csv {
 struct Outputs {
     results: Option<Csv>,
     samples: Option<Csv>,
+    hops: Option<Csv>,
     parquet: Option<(Draft, Table)>,
 }
 
@@ -57,14 +58,11 @@ pub fn run(config: &ReportConfig) -> Result<()> {
         ReportFormat::Html => (report, None),
         ReportFormat::Csv => (None, report.map(|draft| csv(draft, of_results()))),
     };
-    let samples = config
-        .samples
-        .as_deref()
-        .map(|path| Draft::create(Some(path)))
-        .transpose()?;
+    let draft = |path: &Option<PathBuf>| path.as_deref().map(|path| Draft::create(Some(path))).transpose();
     let mut outputs = Outputs {
         results,
-        samples: samples.map(|draft| csv(draft, of_samples())),
+        samples: draft(&config.samples)?.map(|draft| csv(draft, of_samples())),
+        hops: draft(&config.hops)?.map(|draft| csv(draft, of_hops())),
         parquet: config.parquet.as_deref().map(table).transpose()?,
     };
     let mut model = page.is_some().then(Model::default);
@@ -100,6 +98,7 @@ impl Outputs {
         let csv = match record {
             Record::Window(_) | Record::Summary(_) => &mut self.results,
             Record::Sample(_) => &mut self.samples,
+            Record::Hops(_) => &mut self.hops,
             _ => return Ok(()),
         };
         if csv.is_none() && self.parquet.is_none() {
@@ -107,17 +106,23 @@ impl Outputs {
         }
         let mut row: Value = serde_json::from_slice(line)?;
         row["agent"] = agent.into();
-        if let Some(csv) = csv {
-            csv.add(&row)?;
+        let rows = match record {
+            Record::Hops(_) => rows_of_hops(row),
+            _ => vec![row],
+        };
+        for row in &rows {
+            if let Some(csv) = csv {
+                csv.add(row)?;
+            }
+            if let Some((_, table)) = &mut self.parquet {
+                table.add(row).map_err(|error| anyhow!("{error}"))?;
+            }
         }
-        match &mut self.parquet {
-            Some((_, table)) => table.add(&row).map_err(|error| anyhow!("{error}")),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn end(self) -> Result<()> {
-        for csv in self.results.into_iter().chain(self.samples) {
+        for csv in self.results.into_iter().chain(self.samples).chain(self.hops) {
             csv.end()?;
         }
         if let Some((draft, table)) = self.parquet {
@@ -133,7 +138,11 @@ fn check_files(config: &ReportConfig) -> Result<(), OutputError> {
     let paths = config.files.iter().filter_map(|input: &Input| input.path.as_ref());
     let inputs = paths.map(|path| ("FILE", path));
     let report = config.output.iter().flatten().map(|path| ("--output", path));
-    let others = [("--samples", &config.samples), ("--parquet", &config.parquet)];
+    let others = [
+        ("--samples", &config.samples),
+        ("--hops", &config.hops),
+        ("--parquet", &config.parquet),
+    ];
     let others = others
         .into_iter()
         .filter_map(|(flag, path)| Some((flag, path.as_ref()?)));

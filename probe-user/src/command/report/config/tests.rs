@@ -26,12 +26,15 @@ fn each_flag_has_an_effect() {
     assert_eq!(config.files, files);
     assert_eq!(config.output, Some(Some("page".into())));
     assert_eq!(
-        (config.format, config.samples, config.parquet),
-        (ReportFormat::Html, None, None)
+        (config.format, config.samples, config.hops, config.parquet),
+        (ReportFormat::Html, None, None, None)
     );
-    let config = report("a --format csv --samples s --parquet p");
+    let config = report("a --format csv --samples s --hops h --parquet p");
     assert_eq!((config.format, config.output), (ReportFormat::Csv, None));
-    assert_eq!((config.samples, config.parquet), (Some("s".into()), Some("p".into())));
+    assert_eq!(
+        (config.samples, config.hops, config.parquet),
+        (Some("s".into()), Some("h".into()), Some("p".into()))
+    );
     assert_eq!(report("x=y --agent x=y=n").files, [input(Some("x=y"), Some("n"))]);
     assert_eq!(report("a --output - --parquet p").output, Some(None));
 }
@@ -47,6 +50,9 @@ fn each_bad_line_has_its_message() {
             "a --samples p --parquet p",
             "--parquet and --samples name the same file",
         ),
+        ("a --hops s --samples s", "--hops and --samples name the same file"),
+        ("a --parquet p --hops p", "--parquet and --hops name the same file"),
+        ("a --hops -", "--hops needs a file of its own"),
         ("a --parquet -", "--parquet needs a file of its own"),
         ("a --agent a", "--agent 'a' has no '='; write FILE=NAME"),
         ("a --agent b=n", "--agent 'b=n': b is not among the files to read"),
