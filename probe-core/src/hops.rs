@@ -151,7 +151,7 @@ impl Hops {
         }
     }
 
-    /// Some stamps were lost since the last call, because the ring buffer was full.
+    /// Some stamps or upcalls were lost since the last call, because a ring buffer was full.
     pub fn note_lost(&mut self, now_ns: u64) {
         self.shared.near.interrupt(now_ns);
         self.reflected.interrupt(now_ns);

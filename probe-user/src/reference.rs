@@ -14,7 +14,7 @@ use probe_core::reflector::Count;
 use crate::command::Cli;
 use crate::output::field_lists::{DISTRIBUTION, Field};
 use crate::output::records::RECORDS;
-use crate::output::text::counters::PROCESS;
+use crate::output::text::counters::{HOPS, PROCESS};
 use crate::reference::markdown::{GENERATED, table};
 
 /// File names and contents.
@@ -166,6 +166,8 @@ fn counters() -> String {
     counter_table(userspace, &mut page);
     page += "\n## Process\n\n";
     counter_table(PROCESS.into_iter(), &mut page);
+    page += "\n## Hop stamps\n\nWith `--hops`.\n\n";
+    counter_table(HOPS.iter().map(|lost| (lost.name, lost.meaning)), &mut page);
     page +=
         "\n## Packets that answer no probe\n\n`unmatched` by reason, of those that came up to a sending socket.\n\n";
     counter_table(Mismatch::ALL.iter().map(|why| (why.name(), why.meaning())), &mut page);

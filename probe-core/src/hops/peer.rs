@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::hops::asking::Asking;
-use crate::hops::event::{Half, HopEvent, HopSample, Outlier};
+use crate::hops::event::{Cause, Excess, Half, HopEvent, HopSample, Outlier};
 use crate::hops::loss::{self, Knowledge};
 use crate::hops::ordinary::{Ordinary, cause};
 use crate::hops::split::{Split, Trip};
-use crate::hops::stamp::{Hook, Part};
+use crate::hops::stamp::{Hook, Part, Segment};
 use crate::hops::stamps::Stamps;
 use crate::hops::table::{ProbeKey, Table};
 use crate::hops::traversal::{Expected, Roles, Traversals};
@@ -287,20 +287,19 @@ impl Peer {
         if let Some(threshold_ns) = threshold_ns.filter(|&threshold_ns| split.elapsed_ns > threshold_ns)
             && window.has_room_for_outlier()
         {
-            let outlier = self.outlier(settled, split, threshold_ns);
+            let outlier = self.outlier(settled, split, threshold_ns, is_complete);
             shared.events.push_back(HopEvent::Outlier(Box::new(outlier)));
         }
         split
     }
 
-    fn outlier(&self, settled: &Settled, split: Split, threshold_ns: u64) -> Outlier {
+    fn outlier(&self, settled: &Settled, split: Split, threshold_ns: u64, is_complete: bool) -> Outlier {
         // That of its own window is not known yet.
         let clock = self.clock.filter(|clock| match clock {
             OneWayClock::Synced { .. } => settled.probe.is_synced,
             OneWayClock::SameClock | OneWayClock::Estimated { .. } => true,
         });
         let largest = self.ordinary.largest(&split, clock);
-        let far = settled.far.as_ref().map(|far| &far.stamps);
         Outlier {
             peer: self.address,
             path: self.path,
@@ -310,7 +309,7 @@ impl Peer {
             threshold_ns,
             split,
             largest,
-            cause: largest.map(|largest| cause(largest, &settled.own, far)),
+            cause: largest.and_then(|largest| known_cause(largest, settled, is_complete)),
         }
     }
 
@@ -396,6 +395,18 @@ struct Settled {
     probe: Resolved,
     own: Stamps,
     far: Option<FarStamps>,
+}
+
+/// Why `largest` took long; `None` where a wait for ovs-vswitchd may have been lost. `is_complete`: nothing of this host was.
+fn known_cause(largest: Excess, settled: &Settled, is_complete: bool) -> Option<Cause> {
+    let far = settled.far.as_ref();
+    let is_complete = match largest.part.segment {
+        Segment::OwnSwitch => is_complete,
+        Segment::FarSwitch => far.is_some_and(|far| far.is_complete),
+        _ => true,
+    };
+    let cause = cause(largest, &settled.own, far.map(|far| &far.stamps));
+    Some(cause).filter(|cause| is_complete || !matches!(cause, Cause::Queue | Cause::FarSwitch))
 }
 
 /// None of them if some are missing, because a segment would end at the wrong device.

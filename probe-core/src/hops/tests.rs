@@ -557,6 +557,31 @@ fn an_upcall_at_either_host_is_the_cause_of_its_probe_and_no_other() {
 }
 
 #[test]
+fn where_an_upcall_may_have_been_lost_a_wait_in_that_switch_has_no_known_cause() {
+    for (station, is_own, known) in [
+        (1, true, None),
+        (5, false, None),
+        (1, false, Some(Cause::Queue)),
+        (5, true, Some(Cause::FarSwitch)),
+        (2, true, Some(Cause::Queue)),
+    ] {
+        let mut world = World::new(HopsConfig {
+            outlier_ns: Some(MS),
+            ..config()
+        });
+        world.send_all([Course::default(); 10]);
+        world.send(slow_to(station, 4 * MS));
+        world.run(INTERVAL);
+        let host = if is_own { &mut world.own } else { &mut world.far };
+        host.note_lost(world.now);
+        world.roll();
+        world.run(10 * S);
+        let causes: Vec<_> = world.outliers().iter().map(|outlier| outlier.cause).collect();
+        assert_eq!(causes, [known], "{station}, {is_own}");
+    }
+}
+
+#[test]
 fn outliers_of_a_window_are_bounded_and_counted() {
     let mut world = World::new(HopsConfig {
         outlier_ns: Some(1),

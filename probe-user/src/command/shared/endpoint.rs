@@ -170,10 +170,11 @@ impl Endpoint {
         by_programs.or_else(|| self.reflector.replies_sent(session))
     }
 
-    /// Counters of the port and of the userspace reflector.
+    /// Counters of the port, of the userspace reflector and of hop stamps.
     pub fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>> {
         let mut counters = self.port.counters()?;
         counters.extend(self.reflector.counters());
+        counters.extend(self.hops.iter().flat_map(HopStamps::counters));
         Ok(counters)
     }
 }

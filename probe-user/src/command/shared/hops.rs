@@ -18,6 +18,7 @@ use probe_io::hops::{HopConfig, Observers};
 use probe_io::port::Port;
 
 use crate::command::shared::introductions::nonce;
+use crate::output::text::counters;
 
 /// Stamps are taken at least this often, so that their ring buffer does not run full.
 pub const DRAIN: Duration = Duration::from_millis(100);
@@ -32,8 +33,8 @@ pub struct HopStamps {
     /// `None` where they are not seen.
     upcalls: Option<Upcalls>,
     hops: Hops,
-    /// Stamps that were lost so far.
-    lost: u64,
+    /// Stamps and upcalls that were lost so far.
+    lost: [u64; 2],
     drained_ns: u64,
     /// When the last probe of a run had its outcome.
     settled_ns: Option<u64>,
@@ -53,7 +54,7 @@ impl HopStamps {
             upcalls: upcalls.ok(),
             observers: Observers::attach(observers)?,
             hops,
-            lost: 0,
+            lost: [0; 2],
             drained_ns: now_ns,
             settled_ns: None,
         })
@@ -87,11 +88,17 @@ impl HopStamps {
             upcalls.drain(|upcall| hops.note_upcall(&upcall, now_ns));
         }
         hops.set_hooks(observers.hooks(), now_ns);
-        let lost = observers.lost();
-        if lost > self.lost {
+        let upcalls_lost = upcalls.as_mut().and_then(|upcalls| upcalls.lost().ok());
+        let lost = [observers.lost(), upcalls_lost.unwrap_or(self.lost[1])];
+        if lost != self.lost {
             hops.note_lost(now_ns);
         }
         (self.lost, self.drained_ns) = (lost, now_ns);
+    }
+
+    /// What was lost since the start, by counter.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        counters::HOPS.iter().map(|lost| lost.name).zip(self.lost)
     }
 
     /// Takes an event of the agent.

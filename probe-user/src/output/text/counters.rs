@@ -25,6 +25,29 @@ pub const PROCESS: [(&str, &str); 5] = [
     ),
 ];
 
+/// A counter of what `--hops` lost.
+pub struct Lost {
+    pub name: &'static str,
+    pub meaning: &'static str,
+    /// The unit that it counts.
+    unit: &'static str,
+}
+
+/// Each is a sign of trouble.
+pub const HOPS: [Lost; 2] = [
+    Lost {
+        name: "hop_stamps_lost",
+        meaning: "Hop stamps for which the ring buffer had no room. Losses of probes before that are in no known place.",
+        unit: "hop stamp",
+    },
+    Lost {
+        name: "upcalls_lost",
+        meaning: "Upcalls of probes for which the ring buffer had no room. Outliers before that have no cause `queue` or \
+                  `far_switch` in that switch, because they may have waited for ovs-vswitchd.",
+        unit: "upcall",
+    },
+];
+
 /// The unit that a kernel counter counts, and its outcome; `None` if it is no sign of trouble.
 fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
     use Counter as C;
@@ -122,7 +145,15 @@ pub fn write_trouble(counters: &Counters, columns: Option<usize>, out: &mut dyn 
         let of_process = || PROCESS.iter().any(|&(name, _)| name == counter).then_some(None);
         // The programs, or the sockets, count these as unmatched, too.
         let of_mismatches = || Mismatch::ALL.iter().any(|why| why.name() == counter).then_some(None);
-        let known = in_kernel.map(in_words).or_else(in_userspace).or_else(of_process);
+        let of_hops = || {
+            let lost = HOPS.iter().find(|lost| lost.name == counter)?;
+            Some(Some((lost.unit, "lost: the ring buffer was full")))
+        };
+        let known = in_kernel
+            .map(in_words)
+            .or_else(in_userspace)
+            .or_else(of_process)
+            .or_else(of_hops);
         let note = match known.or_else(of_mismatches) {
             Some(Some((what, became))) => format!("{} {became} ({counter})", count(number, what)),
             Some(None) => continue,
