@@ -108,6 +108,17 @@ impl Hops {
         }
     }
 
+    /// Takes another configuration from now on.
+    pub fn reconfigure(&mut self, config: HopsConfig, now_ns: u64) {
+        self.shared.config = config;
+        self.shared
+            .near
+            .set_keep(KEEP_NS.saturating_add(config.timeout_ns), now_ns);
+        for peer in self.peers.values_mut() {
+            peer.asking.set_timeout(config.timeout_ns);
+        }
+    }
+
     /// The addresses of this host. Probes from one of them are its own; others are those that it reflects.
     pub fn set_addresses(&mut self, own: &[IpAddr]) {
         if self.addresses != own {

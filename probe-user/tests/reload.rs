@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use support::{FAR_V4, KSTAMP, Pair, Running, command, count, ip, key_file, summary};
+use support::{FAR_V4, KSTAMP, Pair, Running, command, count, counters, ip, key_file, summary};
 
 /// Writes the file, has kstamp read it again, and returns the line about it.
 fn reload(running: &Running, path: &Path, text: &str) -> String {
@@ -208,4 +208,35 @@ fn a_wrong_file_ends_the_command_before_it_starts() {
         "{text}"
     );
     assert_eq!((lines.len(), output.status.code()), (2, Some(2)));
+}
+
+#[test]
+fn another_threshold_of_outliers_holds_without_a_restart() {
+    let Some(pair) = Pair::new() else { return };
+    let _far = pair.reflector("--family v4");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.toml");
+    let text = |outlier: &str| {
+        format!(
+            "iface = \"port1\"\nfamily = \"v4\"\nno-group = true\npeer = [\"{FAR_V4}\"]\ninterval = \"20ms\"\ntimeout = \"1s\"\n\
+             report = \"300ms\"\nhops = true\nhost-netns = \"/run/netns/{}\"\noutlier = \"{outlier}\"\n",
+            pair.near
+        )
+    };
+    fs::write(&path, text("1h")).unwrap();
+    let near = pair.started(&pair.near, &format!("agent --config {}", path.display()));
+    near.await_record(2, "hops", |record| {
+        record["type"] == "hops" && record["outliers"] == 0 && record["threshold_ns"] == 3_600_000_000_000_u64
+    });
+    assert_eq!(
+        reload(&near, &path, &text("1us")),
+        "kstamp: configuration read again: applied outlier"
+    );
+    near.await_record(1, "outlier", |record| {
+        record["type"] == "outlier" && record["threshold_ns"] == 1_000
+    });
+    let (status, records, stderr) = near.stop();
+    assert!(status.success(), "{stderr}");
+    let counters = counters(&records);
+    assert_eq!([&counters["hop_stamps_lost"], &counters["upcalls_lost"]], [0, 0]);
 }

@@ -83,6 +83,12 @@ impl Asking {
         }
     }
 
+    /// Probes have another timeout from now on.
+    pub fn set_timeout(&mut self, timeout_ns: u64) {
+        self.max_answer_ns = timeout_ns.max(MIN_ANSWER_NS);
+        self.answer_ns = self.answer_ns.min(self.max_answer_ns);
+    }
+
     /// A probe was answered after this time.
     pub fn note_round_trip(&mut self, elapsed_ns: u64) {
         let answer_ns = elapsed_ns.saturating_mul(4).saturating_add(MIN_ANSWER_NS);
@@ -236,6 +242,19 @@ mod tests {
         add(&mut asking, 0..40, 0);
         assert_eq!(asking.add(99, true, 1), None);
         assert_eq!(asking.ask(1, S)[..3], [99, 0, 1]);
+    }
+
+    #[test]
+    fn another_timeout_holds_for_the_next_questions() {
+        for (timeout_ns, answer_ns) in [(3 * S, 3 * S), (S / 10, MIN_ANSWER_NS)] {
+            let mut asking = asking();
+            asking.set_timeout(timeout_ns);
+            asking.note_round_trip(S);
+            add(&mut asking, 0..1, 0);
+            asking.ask(1, S);
+            assert!(asking.take_overdue(S + answer_ns - 1).is_none(), "{timeout_ns}");
+            assert!(asking.take_overdue(S + answer_ns).is_some(), "{timeout_ns}");
+        }
     }
 
     #[test]

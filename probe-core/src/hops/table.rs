@@ -62,6 +62,12 @@ impl Table {
         }
     }
 
+    /// Keeps stamps for another time from now on.
+    pub fn set_keep(&mut self, keep_ns: u64, now_ns: u64) {
+        self.since_ns = self.since_ns.max(now_ns.saturating_sub(self.keep_ns));
+        self.keep_ns = keep_ns;
+    }
+
     /// The stamps of a probe; `None` if its peer has too many.
     pub fn entry(&mut self, key: ProbeKey, now_ns: u64) -> Option<&mut Stamps> {
         if !self.probes.contains_key(&key) {
@@ -221,6 +227,19 @@ mod tests {
         assert_eq!((table.probes.len(), table.order.len()), (MAX_PROBES, MAX_PROBES));
         table.expire(now_ns + KEEP_NS);
         assert!(table.is_empty() && table.probes.is_empty() && table.peers.is_empty());
+    }
+
+    #[test]
+    fn a_longer_time_brings_nothing_back_and_a_shorter_one_holds_at_once() {
+        let (mut table, key) = (Table::new(KEEP_NS, 0), key(1, 7));
+        assert!(note(&mut table, key, 2 * KEEP_NS));
+        table.set_keep(3 * KEEP_NS, 2 * KEEP_NS);
+        assert_eq!(table.complete_since(key.peer, 3 * KEEP_NS), KEEP_NS);
+        table.expire(3 * KEEP_NS + 1);
+        assert!(!table.get(&key).is_empty());
+        table.set_keep(KEEP_NS, 3 * KEEP_NS + 2);
+        table.expire(3 * KEEP_NS + 2);
+        assert!(table.get(&key).is_empty());
     }
 
     #[test]

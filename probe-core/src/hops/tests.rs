@@ -582,6 +582,23 @@ fn where_an_upcall_may_have_been_lost_a_wait_in_that_switch_has_no_known_cause()
 }
 
 #[test]
+fn another_threshold_and_timeout_hold_from_then_on() {
+    let mut world = World::new(config());
+    world.arrives = |number| number > 2;
+    world.send_all([slow_to(1, MS); 12]);
+    assert_eq!(world.outliers().len(), 0, "all are alike");
+    let (outlier_ns, timeout_ns) = (Some(MS), 2 * TIMEOUT);
+    let other = HopsConfig {
+        outlier_ns,
+        timeout_ns,
+        ..config()
+    };
+    world.own.reconfigure(other, world.now);
+    world.send_all([slow_to(1, MS); 12]);
+    assert_eq!(world.outliers().len(), 12);
+}
+
+#[test]
 fn outliers_of_a_window_are_bounded_and_counted() {
     let mut world = World::new(HopsConfig {
         outlier_ns: Some(1),

@@ -96,6 +96,11 @@ impl HopStamps {
         (self.lost, self.drained_ns) = (lost, now_ns);
     }
 
+    /// Takes another configuration, which came while the agent runs.
+    pub fn reconfigure(&mut self, config: HopsConfig) {
+        self.hops.reconfigure(config, monotonic_ns());
+    }
+
     /// What was lost since the start, by counter.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         counters::HOPS.iter().map(|lost| lost.name).zip(self.lost)

@@ -20,6 +20,8 @@ use crate::command::shared::update::Update;
 const PROBING: [&str; 5] = ["interval", "peer", "peer-expiry", "report", "timeout"];
 /// Keys on which the number of probes in flight depends.
 const IN_FLIGHT: [&str; 2] = ["interval", "timeout"];
+/// Key of the outliers.
+const OUTLIERS: [&str; 1] = ["outlier"];
 /// Key of the samples.
 const SAMPLES: [&str; 1] = ["samples"];
 
@@ -38,7 +40,7 @@ impl Run {
 
     /// Returns the changes that can be applied, or a line that says why there are none.
     async fn read_again(&self) -> Result<Reload<AgentConfig>, String> {
-        let live = [&PROBING[..], &ANSWERING, &RESULTS, &SAMPLES].concat();
+        let live = [&PROBING[..], &OUTLIERS, &ANSWERING, &RESULTS, &SAMPLES].concat();
         let mut reload = self.reloader.read(&live)?;
         if !self.has_room_for(&reload.config) {
             reload = self.reloader.without(&reload, &live, &IN_FLIGHT)?;
@@ -92,6 +94,9 @@ impl Run {
             .iter_mut()
             .for_each(|legacy| LegacyPeers::reconfigure(legacy, &core, now_ns));
         self.cold.iter_mut().for_each(|cold| cold.reconfigure(&core, now_ns));
+        if let Some((hops, config)) = self.endpoint.hops.as_mut().zip(endpoint.hops.as_ref()) {
+            hops.reconfigure(config.core);
+        }
         if reload.changes(&["report"]) {
             if let Some(exporter) = &self.exporter {
                 exporter.set_report(Duration::from_nanos(core.report_ns));
