@@ -54,6 +54,20 @@ pub struct HopRecord {
 
 const _: () = assert!(size_of::<HopRecord>() == 56 && align_of::<HopRecord>() == 8);
 
+/// One probe or reply that came in by a device late, because the processor received packets late.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateHopRecord {
+    pub record: HopRecord,
+    /// From when the processor was to receive packets (the NET_RX softirq was raised) until it did; at least [`MIN_WAIT_NS`].
+    pub waited_ns: u64,
+}
+
+const _: () = assert!(size_of::<LateHopRecord>() == 64 && align_of::<LateHopRecord>() == 8);
+
+/// Shorter waits for the processor are not recorded.
+pub const MIN_WAIT_NS: u64 = 50_000;
+
 /// The one entry of the settings of the observers.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +142,8 @@ impl HopSettings {
 mod pod {
     // SAFETY: `repr(C)`, made of integers, valid for any bytes, and without padding, which the sizes above show.
     unsafe impl aya::Pod for super::HopRecord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::LateHopRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::HopSettings {}
 }

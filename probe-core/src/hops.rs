@@ -5,8 +5,8 @@
 //!
 //! | What is kept | Size | For how long | At most |
 //! |---|---|---|---|
-//! | stamps of an own probe | 184 bytes | until it is settled, else 10 s after the timeout | 65,536, of one peer 16,384 |
-//! | stamps of a reflected probe | 184 bytes | 10 s | 65,536, of one prober 16,384 |
+//! | stamps of an own probe | 192 bytes | until it is settled, else 10 s after the timeout | 65,536, of one peer 16,384 |
+//! | stamps of a reflected probe | 192 bytes | 10 s | 65,536, of one prober 16,384 |
 //! | outcome of a probe that is not settled | 120 bytes | about a second, if asking is slow 7 s | 1,152 of a peer |
 //! | distributions of a window: 16 of a peer | as those of the delays | until it is handed out | 64 windows of a peer |
 //! | medians of earlier windows | 224 bytes | 15 windows | 15 of a peer |
@@ -38,6 +38,7 @@ use crate::session::Outcome;
 use crate::stats::report::Path;
 
 mod asking;
+mod cause;
 mod event;
 mod loss;
 mod ordinary;
@@ -151,6 +152,9 @@ impl Hops {
         let ends = (stamp.prober, stamp.reflector);
         if let Some(stamps) = self.stamps(ends, stamp.ssid, stamp.seq, now_ns) {
             stamps.note(mark);
+            if stamp.softirq_ns > 0 {
+                stamps.note_softirq(mark, stamp.softirq_ns);
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 
 #[macro_use]
 mod object_needs;
+mod softirq;
 
 use core::arch::asm;
 use core::mem::MaybeUninit;
@@ -21,7 +22,7 @@ use probe_common::abi::Address;
 use probe_common::frame::tunnel::{Cursor, Miss};
 use probe_common::frame::{ETHERNET_LEN, Word};
 use probe_common::hops::{
-    COUNTERS, EGRESS, HopRecord, HopSettings, LOST, MAX_ADDRESSES, MAX_PACKET_LEN, RECORDS_BYTES,
+    COUNTERS, EGRESS, HopSettings, LOST, LateHopRecord, MAX_ADDRESSES, MAX_PACKET_LEN, MIN_WAIT_NS, RECORDS_BYTES,
 };
 
 /// Written by the loader; one entry.
@@ -87,7 +88,19 @@ fn observe(context: &TcContext, direction: u8) -> Option<()> {
     record.interface = unsafe { (*context.skb.skb).ifindex };
     // SAFETY: the helper has no arguments and cannot fail.
     record.stamp_ns = unsafe { bpf_ktime_get_ns() };
-    let Some(mut entry) = HOP_RECORDS.reserve::<HopRecord>(0) else {
+    if direction == 0 {
+        let waited_ns = softirq::waited_ns();
+        if waited_ns >= MIN_WAIT_NS {
+            return write(LateHopRecord { record, waited_ns });
+        }
+    }
+    write(record)
+}
+
+/// `None` if there is no room.
+#[inline(always)]
+fn write<T: 'static>(record: T) -> Option<()> {
+    let Some(mut entry) = HOP_RECORDS.reserve::<T>(0) else {
         // SAFETY: the entry is this CPU's own, and a program does not interrupt itself.
         unsafe { *HOP_COUNTS.get_ptr_mut(LOST)? += 1 };
         return None;

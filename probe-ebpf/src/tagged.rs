@@ -4,8 +4,8 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::TC_ACT_SHOT;
-use aya_ebpf::helpers::bpf_skb_vlan_push;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_vlan_push};
 use aya_ebpf::macros::{classifier, map, raw_tracepoint};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::{RawTracePointContext, TcContext};
@@ -24,6 +24,16 @@ fn find_memory(_: RawTracePointContext) -> i32 {
         unsafe { (*memory)[0] = memory as u64 };
     }
     0
+}
+
+/// Keeps the processor from receiving packets for a millisecond or more: a packet leaves with softirqs disabled.
+#[classifier]
+fn hog(_: TcContext) -> i32 {
+    for _ in 0..50_000 {
+        // SAFETY: the helper has no arguments and cannot fail.
+        unsafe { bpf_ktime_get_ns() };
+    }
+    TC_ACT_UNSPEC
 }
 
 /// Receives the packet as if a device had taken a VLAN tag out of it.

@@ -136,10 +136,12 @@ impl Observers {
         // Before the first stamps of a new device.
         self.take_outcome();
         for _ in 0..MAX_AT_ONCE {
-            let Some(record) = self.maps.next() else { return };
+            let Some((record, softirq_ns)) = self.maps.next() else {
+                return;
+            };
             if let Some(stamp) = self.hooks.stamp(&record) {
                 self.seen.insert(record.interface, stamp.mono_ns);
-                each(stamp);
+                each(HopStamp { softirq_ns, ..stamp });
             }
         }
     }

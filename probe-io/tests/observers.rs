@@ -14,13 +14,17 @@ use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, ptr, thread};
 
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::{SchedClassifier, TcAttachType, tc};
 use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use line::{command, enter};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use probe_common::hops::MIN_WAIT_NS;
 use probe_common::stamp::{BASE_LEN, SENDER_SEQUENCE, SSID};
 use probe_core::direction::Direction;
 use probe_core::hops::{HopStamp, Role};
@@ -366,6 +370,109 @@ fn a_device_that_goes_and_comes_back_is_observed_again_by_a_thread_without_other
             .contains(&admin)
     };
     assert!(watchers.iter().any(is_reduced), "{watchers:?}");
+}
+
+/// A device in `namespace` at which each packet keeps its sender's processor from receiving others.
+fn hog(namespace: &str) -> Ebpf {
+    static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-test-programs"));
+    command(&format!("ip -n {namespace} link add hog type veth peer name sink"));
+    command(&format!("ip -n {namespace} link set sink up"));
+    command(&format!("ip -n {namespace} address add 192.0.2.1/24 dev hog"));
+    command(&format!("ip -n {namespace} link set hog arp off up"));
+    within(namespace, || {
+        let mut loader = EbpfLoader::new();
+        loader.override_global(aya_log::LEVEL, &0_u8, false);
+        let mut ebpf = loader.load(PROGRAMS).unwrap();
+        let program: &mut SchedClassifier = ebpf.program_mut("hog").unwrap().try_into().unwrap();
+        program.load().unwrap();
+        tc::qdisc_add_clsact("hog").unwrap();
+        program.attach("hog", TcAttachType::Egress).unwrap();
+        ebpf
+    })
+}
+
+fn stay_on(processor: usize) {
+    let mut only = CpuSet::new();
+    only.set(processor).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &only).unwrap();
+}
+
+/// Before all ordinary threads.
+fn go_first() {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameter is valid for the call.
+    let status = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+    assert_eq!(status, 0);
+}
+
+/// Between `u1` and `u2` a packet waits for nothing but the processor that receives it. Of each probe: that time, and how long
+/// the processor is said to have been late.
+fn waits(hosts: &Hosts, ends: &mut [Observers; 2], sequences: std::ops::Range<u32>) -> Vec<(u64, u64)> {
+    ends.iter_mut().for_each(|end| drop(drain(end)));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            stay_on(0);
+            hosts.exchange(sequences.clone());
+        });
+    });
+    let [left, came] = [(0, "u1", true), (1, "u2", false)].map(|(end, device, egress)| {
+        let stamps = drain(&mut ends[end]);
+        let hooks = ends[end].hooks();
+        let is_there = |stamp: &HopStamp| {
+            stamp.direction == Direction::Forward
+                && stamp.egress == egress
+                && hooks[usize::from(stamp.hook.0)].device == device
+        };
+        let there = stamps.into_iter().filter(is_there);
+        there
+            .map(|stamp| (stamp.seq, stamp))
+            .collect::<BTreeMap<u32, HopStamp>>()
+    });
+    let both = sequences.filter_map(|seq| left.get(&seq).zip(came.get(&seq)));
+    both.map(|(left, came)| (came.mono_ns.saturating_sub(left.mono_ns), came.softirq_ns))
+        .collect()
+}
+
+#[test]
+fn a_processor_that_is_late_is_told_from_a_slow_line() {
+    if thread::available_parallelism().unwrap().get() < 2 {
+        println!("SKIPPED: needs two processors");
+        return;
+    }
+    let Some(hosts) = Hosts::new(false) else { return };
+    hosts.warm_up();
+    let mut ends = [1, 2].map(|end| hosts.observe(end));
+    // The other processor receives what comes in by u2.
+    let steered = Command::new("ip")
+        .args(["netns", "exec", &hosts.host(2), "sh", "-c"])
+        .arg("echo 2 > /sys/class/net/u2/queues/rx-0/rps_cpus")
+        .status();
+    assert!(steered.unwrap().success());
+    let _programs = hog(&hosts.port(2));
+    let socket = within(&hosts.port(2), || UdpSocket::bind(("192.0.2.1", 0))).unwrap();
+    let is_over = AtomicBool::new(false);
+    let late = thread::scope(|scope| {
+        scope.spawn(|| {
+            stay_on(1);
+            go_first();
+            while !is_over.load(Ordering::Relaxed) {
+                socket.send_to(&[0; 64], ("192.0.2.2", 9)).unwrap();
+            }
+        });
+        let late = waits(&hosts, &mut ends, 0..100);
+        is_over.store(true, Ordering::Relaxed);
+        late
+    });
+    let prompt = waits(&hosts, &mut ends, 100..200);
+    // Others may keep this processor from sending, which is part of no wait, and may have raised the softirq before.
+    let is_told = |&(took_ns, waited_ns): &(u64, u64)| (took_ns / 2..=took_ns + MIN_WAIT_NS).contains(&waited_ns);
+    let slow: Vec<_> = late.iter().filter(|(took_ns, _)| *took_ns >= 4 * MIN_WAIT_NS).collect();
+    let told = slow.iter().filter(|wait| is_told(wait)).count();
+    println!("{told} of {} late probes were told, of {}", slow.len(), late.len());
+    assert!(slow.len() >= 3 && told * 10 >= slow.len() * 9, "{late:?}");
+    let of_none = |&&(took_ns, waited_ns): &&(u64, u64)| waited_ns > took_ns + MIN_WAIT_NS;
+    let wrong = late.iter().chain(&prompt).filter(of_none).count();
+    assert!(wrong * 20 <= late.len() + prompt.len(), "{late:?} {prompt:?}");
 }
 
 #[test]

@@ -131,6 +131,13 @@ pub enum Cause {
         /// In the reflector's host; else in this one.
         far: bool,
     },
+    /// It waited until a processor received it.
+    Cpu {
+        wait_ns: u64,
+        direction: Direction,
+        /// In the reflector's host; else in this one.
+        far: bool,
+    },
     /// It waited in this host, between port and NIC.
     Queue,
     /// It waited in the reflector's host, between NIC and port.

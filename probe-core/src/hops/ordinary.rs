@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::direction::Direction;
-use crate::hops::event::{Cause, Excess};
+use crate::hops::event::Excess;
 use crate::hops::split::{PARTS, Split};
 use crate::hops::stamp::{Part, Segment};
-use crate::hops::stamps::Stamps;
 use crate::stats::report::OneWayClock;
 
 /// Windows that are remembered.
@@ -118,35 +117,6 @@ fn median<T: Copy + Ord>(values: impl Iterator<Item = T>) -> Option<T> {
     (!values.is_empty()).then(|| *values.select_nth_unstable(middle).1)
 }
 
-/// Why `largest` took long.
-pub(super) fn cause(largest: Excess, own: &Stamps, far: Option<&Stamps>) -> Cause {
-    let Excess {
-        part: Part { segment, direction },
-        took_ns,
-        ordinary_ns,
-    } = largest;
-    let excess_ns = took_ns - ordinary_ns.unwrap_or(0).min(took_ns);
-    let waited = |stamps: Option<&Stamps>, far| {
-        let direction = direction?;
-        let wait_ns = u64::from(stamps?.upcall_ns(direction));
-        // A short wait explains no long delay, and no wait is longer than the delay: a peer may write anything.
-        let explains = wait_ns > 0 && (excess_ns / 2..=took_ns).contains(&wait_ns);
-        explains.then_some(Cause::Upcall {
-            wait_ns,
-            direction,
-            far,
-        })
-    };
-    match segment {
-        Segment::OwnSwitch => waited(Some(own), false).unwrap_or(Cause::Queue),
-        Segment::OwnEncapsulation => Cause::Queue,
-        Segment::Underlay => Cause::Underlay,
-        Segment::FarSwitch => waited(far, true).unwrap_or(Cause::FarSwitch),
-        Segment::FarEncapsulation => Cause::FarSwitch,
-        Segment::Reflector => Cause::Reflector,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,40 +197,6 @@ mod tests {
             assert_eq!(largest.part.segment, Segment::Underlay);
             let found = (largest.part.direction, largest.took_ns, largest.ordinary_ns.unwrap());
             assert_eq!(Some(found), want, "{clock:?} {underlay_ns:?} {took_ns:?}");
-        }
-    }
-
-    #[test]
-    fn the_cause_is_an_upcall_only_if_the_wait_explains_the_excess() {
-        let mut waited = Stamps::default();
-        waited.note_upcall(Direction::Forward, 500);
-        let none = Stamps::default();
-        let upcall = |far| Cause::Upcall {
-            wait_ns: 500,
-            direction: Direction::Forward,
-            far,
-        };
-        let table = [
-            (Segment::OwnSwitch, FORWARD, 1_008, upcall(false)),
-            (Segment::OwnSwitch, FORWARD, 1_011, Cause::Queue),
-            (Segment::FarSwitch, FORWARD, 500, upcall(true)),
-            (Segment::FarSwitch, FORWARD, 499, Cause::FarSwitch),
-            (Segment::OwnSwitch, Some(Direction::Backward), 1_008, Cause::Queue),
-            (Segment::OwnEncapsulation, FORWARD, 1_008, Cause::Queue),
-            (Segment::FarSwitch, FORWARD, 1_008, upcall(true)),
-            (Segment::FarEncapsulation, FORWARD, 1_008, Cause::FarSwitch),
-            (Segment::Underlay, None, 1_008, Cause::Underlay),
-            (Segment::Reflector, None, 1_008, Cause::Reflector),
-        ];
-        for (segment, direction, took_ns, want) in table {
-            let largest = Excess {
-                part: Part { segment, direction },
-                took_ns,
-                ordinary_ns: Some(8),
-            };
-            assert_eq!(cause(largest, &waited, Some(&waited)), want, "{largest:?}");
-            let without = cause(largest, &none, None);
-            assert!(!matches!(without, Cause::Upcall { .. }), "{without:?}");
         }
     }
 }

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::hops::asking::Asking;
+use crate::hops::cause::{Seen, cause};
 use crate::hops::event::{Cause, Excess, Half, HopEvent, HopSample, Outlier};
 use crate::hops::loss::{self, Knowledge};
-use crate::hops::ordinary::{Ordinary, cause};
+use crate::hops::ordinary::Ordinary;
 use crate::hops::split::{Split, Trip};
 use crate::hops::stamp::{Hook, Part, Segment};
 use crate::hops::stamps::Stamps;
@@ -287,19 +288,31 @@ impl Peer {
         if let Some(threshold_ns) = threshold_ns.filter(|&threshold_ns| split.elapsed_ns > threshold_ns)
             && window.has_room_for_outlier()
         {
-            let outlier = self.outlier(settled, split, threshold_ns, is_complete);
+            let outlier = self.outlier(settled, split, threshold_ns, [Some(own), far], is_complete);
             shared.events.push_back(HopEvent::Outlier(Box::new(outlier)));
         }
         split
     }
 
-    fn outlier(&self, settled: &Settled, split: Split, threshold_ns: u64, is_complete: bool) -> Outlier {
+    fn outlier(
+        &self,
+        settled: &Settled,
+        split: Split,
+        threshold_ns: u64,
+        traversals: [Option<Traversals>; 2],
+        is_complete: bool,
+    ) -> Outlier {
         // That of its own window is not known yet.
         let clock = self.clock.filter(|clock| match clock {
             OneWayClock::Synced { .. } => settled.probe.is_synced,
             OneWayClock::SameClock | OneWayClock::Estimated { .. } => true,
         });
         let largest = self.ordinary.largest(&split, clock);
+        let stamps = [Some(settled.own), settled.far.map(|far| far.stamps)];
+        let [own, far] = [0, 1].map(|host| {
+            let (stamps, traversals) = (stamps[host]?, traversals[host]?);
+            Some(Seen { stamps, traversals })
+        });
         Outlier {
             peer: self.address,
             path: self.path,
@@ -309,7 +322,7 @@ impl Peer {
             threshold_ns,
             split,
             largest,
-            cause: largest.and_then(|largest| known_cause(largest, settled, is_complete)),
+            cause: largest.and_then(|largest| known_cause(largest, settled, [own, far], is_complete)),
         }
     }
 
@@ -398,14 +411,13 @@ struct Settled {
 }
 
 /// Why `largest` took long; `None` where a wait for ovs-vswitchd may have been lost. `is_complete`: nothing of this host was.
-fn known_cause(largest: Excess, settled: &Settled, is_complete: bool) -> Option<Cause> {
-    let far = settled.far.as_ref();
+fn known_cause(largest: Excess, settled: &Settled, [own, far]: [Option<Seen>; 2], is_complete: bool) -> Option<Cause> {
     let is_complete = match largest.part.segment {
         Segment::OwnSwitch => is_complete,
-        Segment::FarSwitch => far.is_some_and(|far| far.is_complete),
+        Segment::FarSwitch => settled.far.is_some_and(|far| far.is_complete),
         _ => true,
     };
-    let cause = cause(largest, &settled.own, far.map(|far| &far.stamps));
+    let cause = cause(largest, own.as_ref(), far.as_ref());
     Some(cause).filter(|cause| is_complete || !matches!(cause, Cause::Queue | Cause::FarSwitch))
 }
 

@@ -45,6 +45,8 @@ pub struct HopStamp {
     pub seq: u32,
     /// `CLOCK_MONOTONIC` of this host.
     pub mono_ns: u64,
+    /// How long the processor that received it there had been to receive packets before it did; 0 if it was not long.
+    pub softirq_ns: u64,
 }
 
 /// One stamp of a probe.

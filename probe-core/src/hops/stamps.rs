@@ -14,6 +14,9 @@ pub struct Stamps {
     place: [u8; MAX_STAMPS],
     count: u8,
     is_cut: bool,
+    /// As [`Mark::place`]: where the packet came in after `softirq_ns`.
+    softirq_place: [u8; 2],
+    softirq_ns: [u32; 2],
     upcall_ns: [u32; 2],
 }
 
@@ -41,6 +44,25 @@ impl Stamps {
     /// The sum of the waits in upcalls, at most 4.3 s; 0 without any.
     pub fn upcall_ns(&self, direction: Direction) -> u32 {
         self.upcall_ns[direction as usize]
+    }
+
+    /// The processor received the packet late at `mark`. The longest wait of each direction counts, and of a wait that several
+    /// devices see, the first of them.
+    pub fn note_softirq(&mut self, mark: Mark, wait_ns: u64) {
+        let Some(place) = mark.place() else { return };
+        let wait_ns = u32::try_from(wait_ns).unwrap_or(u32::MAX);
+        let direction = mark.direction as usize;
+        if wait_ns > self.softirq_ns[direction] {
+            (self.softirq_ns[direction], self.softirq_place[direction]) = (wait_ns, place);
+        }
+    }
+
+    /// The longest wait for a processor, at most 4.3 s, and where the packet came in then.
+    pub fn softirq(&self, direction: Direction) -> Option<(Mark, u32)> {
+        let wait_ns = Some(self.softirq_ns[direction as usize]).filter(|&wait_ns| wait_ns > 0)?;
+        let place = Some(self.softirq_place[direction as usize]);
+        let mark = self.marks().find(|mark| mark.place() == place)?;
+        Some((mark, wait_ns))
     }
 
     /// Without those that had no room.
@@ -120,6 +142,21 @@ mod tests {
         stamps.note(mark(MAX_STAMPS as u8, true, Direction::Forward, 1));
         assert!(stamps.is_cut());
         assert_eq!(stamps.marks().count(), MAX_STAMPS);
+    }
+
+    #[test]
+    fn of_the_waits_for_a_processor_the_longest_counts_and_of_equal_ones_the_first() {
+        let mut stamps = Stamps::default();
+        let [first, second, third] =
+            [(0, 5), (1, 6), (2, 9)].map(|(hook, at_ns)| mark(hook, false, Direction::Backward, at_ns));
+        for (mark, wait_ns) in [(first, 700), (second, 700), (third, 600)] {
+            stamps.note(mark);
+            stamps.note_softirq(mark, wait_ns);
+        }
+        assert_eq!(stamps.softirq(Direction::Backward), Some((first, 700)));
+        assert_eq!(stamps.softirq(Direction::Forward), None);
+        stamps.note_softirq(third, u64::MAX);
+        assert_eq!(stamps.softirq(Direction::Backward), Some((third, u32::MAX)));
     }
 
     #[test]

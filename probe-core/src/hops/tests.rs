@@ -81,6 +81,8 @@ struct World {
     events: Vec<(u64, Event)>,
     outcomes: Vec<HopEvent>,
     questions: u32,
+    /// At this station, the processor receives packets late.
+    softirq_ns: Option<(usize, u64)>,
     /// Whether a question arrives, by its number.
     arrives: fn(u32) -> bool,
     /// In this window.
@@ -99,6 +101,7 @@ impl World {
             events: Vec::new(),
             outcomes: Vec::new(),
             questions: 0,
+            softirq_ns: None,
             arrives: |_| true,
             window_ns: START,
             lost: 0,
@@ -189,6 +192,10 @@ impl World {
             ssid: SSID,
             seq,
             mono_ns,
+            softirq_ns: self
+                .softirq_ns
+                .filter(|&(at, _)| at == station)
+                .map_or(0, |(_, wait_ns)| wait_ns),
         };
         let host = if is_own { &mut self.own } else { &mut self.far };
         host.note_stamp(&stamp, self.now);
@@ -582,6 +589,37 @@ fn where_an_upcall_may_have_been_lost_a_wait_in_that_switch_has_no_known_cause()
 }
 
 #[test]
+fn a_processor_of_either_host_is_the_cause_of_its_probe_and_no_other() {
+    for (station, segment, direction, far) in [
+        (3, Segment::Underlay, Direction::Forward, true),
+        (4, Segment::FarEncapsulation, Direction::Forward, true),
+        (9, Segment::Underlay, Direction::Backward, false),
+        (0, Segment::OwnSwitch, Direction::Forward, false),
+    ] {
+        let mut world = World::new(HopsConfig {
+            outlier_ns: Some(MS),
+            ..config()
+        });
+        world.softirq_ns = Some((station, 4 * MS));
+        world.send(slow_to(station, 4 * MS));
+        world.softirq_ns = Some((station, 40 * MS));
+        world.send(slow_to(station, 4 * MS));
+        world.run(S);
+        let [late, other] = world.outliers()[..] else {
+            panic!("not two outliers")
+        };
+        assert_eq!(late.largest.unwrap().part.segment, segment, "{station}");
+        let cpu = Cause::Cpu {
+            wait_ns: 4 * MS,
+            direction,
+            far,
+        };
+        assert_eq!(late.cause, Some(cpu));
+        assert!(!matches!(other.cause, Some(Cause::Cpu { .. })), "longer than its delay");
+    }
+}
+
+#[test]
 fn another_threshold_and_timeout_hold_from_then_on() {
     let mut world = World::new(config());
     world.arrives = |number| number > 2;
@@ -721,7 +759,7 @@ fn devices_in_other_places_start_over() {
 #[test]
 fn the_sizes_are_those_of_the_table_in_the_description() {
     let of_probe = (table::PROBE_BYTES, size_of::<(u32, Resolved)>());
-    assert_eq!((of_probe, size_of::<ordinary::Quantiles>()), ((184, 120), 224));
+    assert_eq!((of_probe, size_of::<ordinary::Quantiles>()), ((192, 120), 224));
     // The guide has the table, too.
     let guide = include_str!("../../../docs/src/guide/hops.md");
     for bytes in [of_probe.0, of_probe.1] {

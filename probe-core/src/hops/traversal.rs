@@ -85,6 +85,14 @@ impl Expected {
     }
 }
 
+/// Where a packet waited before it came in by a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stretch {
+    Underlay,
+    Encapsulation,
+    Switch,
+}
+
 /// One direction through one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Traversal {
@@ -99,6 +107,7 @@ pub(super) struct Traversal {
     expected: u16,
     /// NICs that are next to the underlay for such packets; 0 while none is known.
     edges: u16,
+    is_out: bool,
     roles: Roles,
 }
 
@@ -112,6 +121,7 @@ impl Traversal {
             edge: None,
             expected: 0,
             edges: 0,
+            is_out,
             roles,
         };
         for mark in stamps.marks().filter(|mark| mark.direction == direction) {
@@ -161,6 +171,19 @@ impl Traversal {
             self.nic_ns()
         } else {
             at_ns(self.leg)
+        }
+    }
+
+    /// What ends at or contains the stamp `at_ns`; `None` if it is not known.
+    pub fn stretch_before(&self, at_ns: u64) -> Option<Stretch> {
+        let (edge_ns, switch_ns) = (self.edge_ns()?, self.switch_ns()?);
+        match self.is_out {
+            true if at_ns <= switch_ns => Some(Stretch::Switch),
+            true if at_ns <= edge_ns => Some(Stretch::Encapsulation),
+            true => None,
+            false if at_ns <= edge_ns => Some(Stretch::Underlay),
+            false if at_ns <= switch_ns => Some(Stretch::Encapsulation),
+            false => Some(Stretch::Switch),
         }
     }
 

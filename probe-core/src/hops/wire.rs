@@ -5,7 +5,9 @@
 //! * of a question: session identifier (2 bytes), number of probes (1), sequence number of each (4);
 //! * of an answer: for how long it is complete in nanoseconds (8); number of hooks (1), of each its role, length and name;
 //!   number of probes (1), of each its sequence number (4), number of stamps and bits (1), the waits in upcalls where the
-//!   bits say so (4 and 4), the earliest stamp (8), and of each stamp its place (1) and time after the earliest (4).
+//!   bits say so (4 and 4), the earliest stamp (8), and of each stamp its place (1) and time after the earliest (4); number of
+//!   waits for a processor (1), of each the index of its probe in this answer (1), the place of the stamp (1) and its
+//!   duration (4). Versions without these waits write zeros there, and do not read them.
 //!
 //! Zeros follow up to [`PACKET_LEN`].
 
@@ -110,15 +112,20 @@ pub fn answer(request: &[u8], answer: &Answer, arrival: AnswerStamps) -> Option<
     }
     let count_at = packet.len();
     packet.push(0);
+    let mut waits = vec![0];
     for (seq, stamps) in answer.probes.iter().take(MAX_ASKED) {
-        let length = packet.len();
+        let lengths = (packet.len(), waits.len());
         write_stamps(&mut packet, *seq, stamps);
-        if packet.len() > PACKET_LEN {
-            packet.truncate(length);
+        write_softirqs(&mut waits, packet[count_at], stamps);
+        if packet.len() + waits.len() > PACKET_LEN {
+            packet.truncate(lengths.0);
+            waits.truncate(lengths.1);
             break;
         }
         packet[count_at] += 1;
     }
+    waits[0] = (waits.len() / SOFTIRQ_LEN) as u8;
+    packet.extend(waits);
     packet.resize(PACKET_LEN, 0);
     Some(packet)
 }
@@ -136,10 +143,16 @@ pub fn from_answer(packet: &[u8]) -> Option<Answer> {
         return None;
     }
     let probes = (0..probes).map(|_| read_stamps(&mut body, hooks.len()));
+    let mut probes = probes.collect::<Option<Vec<_>>>()?;
+    for _ in 0..body.u8()? {
+        let (index, place, wait_ns) = (body.u8()?, body.u8()?, body.u32()?);
+        let (_, stamps) = probes.get_mut(usize::from(index))?;
+        stamps.note_softirq(Mark::at(place, 0)?, wait_ns.into());
+    }
     Some(Answer {
         nonce: nonce_at(packet, stamp::SENDER_TIMESTAMP)?,
         complete_ns,
-        probes: probes.collect::<Option<_>>()?,
+        probes,
         hooks,
     })
 }
@@ -176,6 +189,22 @@ fn write_stamps(packet: &mut Vec<u8>, seq: u32, stamps: &Stamps) {
     for (place, after_ns) in stamps.marks().filter_map(after) {
         packet.push(place);
         packet.extend(after_ns.to_be_bytes());
+    }
+}
+
+/// Length of a wait for a processor.
+const SOFTIRQ_LEN: usize = 6;
+
+/// `index` is that of the probe in its answer.
+fn write_softirqs(waits: &mut Vec<u8>, index: u8, stamps: &Stamps) {
+    for direction in [Direction::Forward, Direction::Backward] {
+        if let Some((place, wait_ns)) = stamps
+            .softirq(direction)
+            .and_then(|(mark, ns)| Some((mark.place()?, ns)))
+        {
+            waits.extend([index, place]);
+            waits.extend(wait_ns.to_be_bytes());
+        }
     }
 }
 

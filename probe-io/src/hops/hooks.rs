@@ -77,6 +77,7 @@ impl HookTable {
             ssid: record.ssid,
             seq: record.sequence,
             mono_ns: record.stamp_ns,
+            softirq_ns: 0,
         })
     }
 
@@ -193,6 +194,7 @@ mod tests {
             ssid: 9,
             seq: 7,
             mono_ns: 5,
+            softirq_ns: 0,
         };
         assert_eq!(table.stamp(&record(4, EGRESS | REPLY, 5)), Some(stamp));
         let other = HopStamp {

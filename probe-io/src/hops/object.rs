@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::SchedClassifier;
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::programs::{ProgramError, RawTracePoint, SchedClassifier};
+use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 use probe_common::abi::{ABI_VERSION, Address};
-use probe_common::hops::{HopRecord, HopSettings, LOST, MAX_PORTS};
+use probe_common::hops::{HopRecord, HopSettings, LOST, LateHopRecord, MAX_PORTS};
 
 use crate::backend::ebpf::object::{self, HOPS_EGRESS, HOPS_INGRESS};
 use crate::backend::error::ObjectError;
@@ -19,6 +19,14 @@ const SETTINGS: &str = "HOP_SETTINGS";
 const ADDRESSES: &str = "HOP_ADDRESSES";
 const RECORDS: &str = "HOP_RECORDS";
 const COUNTS: &str = "HOP_COUNTS";
+
+/// Each program that sees processors receive packets late, and its tracepoint. A raise must not be noted before its entry is
+/// seen.
+const SOFTIRQ: [(&str, &str); 3] = [
+    ("kstamp_rx_exit", "softirq_exit"),
+    ("kstamp_rx_entry", "softirq_entry"),
+    ("kstamp_rx_raise", "softirq_raise"),
+];
 
 /// The loaded programs, attached to nothing.
 pub(super) struct HopPrograms(Ebpf);
@@ -73,6 +81,21 @@ impl HopPrograms {
     pub(super) fn get(&mut self, name: &'static str) -> Result<&mut SchedClassifier, ObjectError> {
         object::classifier(&mut self.0, name)
     }
+
+    /// From now on, records say how late processors received packets. Dropping the programs ends it.
+    pub(super) fn watch_softirqs(&mut self) -> Result<(), ProgramError> {
+        for (name, _) in SOFTIRQ {
+            softirq(&mut self.0, name)?.load()?;
+        }
+        for (name, tracepoint) in SOFTIRQ {
+            softirq(&mut self.0, name)?.attach(tracepoint)?;
+        }
+        Ok(())
+    }
+}
+
+fn softirq<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint, ProgramError> {
+    ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
 impl HopMaps {
@@ -80,11 +103,12 @@ impl HopMaps {
         self.own.set(addresses, &mut self.addresses, ADDRESSES)
     }
 
-    /// The oldest record, if there is one. Takes it out.
-    pub(super) fn next(&mut self) -> Option<HopRecord> {
+    /// The oldest record, if there is one, and how late the processor received its packet. Takes it out.
+    pub(super) fn next(&mut self) -> Option<(HopRecord, u64)> {
         let bytes = self.records.next()?;
-        // SAFETY: the length is right, any bytes are a valid `HopRecord` (`Pod`), and the read assumes no alignment.
-        (bytes.len() == size_of::<HopRecord>()).then(|| unsafe { bytes.as_ptr().cast::<HopRecord>().read_unaligned() })
+        read::<HopRecord>(&bytes)
+            .map(|record| (record, 0))
+            .or_else(|| read::<LateHopRecord>(&bytes).map(|late| (late.record, late.waited_ns)))
     }
 
     /// Records for which there was no room.
@@ -92,4 +116,9 @@ impl HopMaps {
         let values = self.counts.get(&LOST, 0).map_err(ObjectError::map(COUNTS))?;
         Ok(values.iter().sum())
     }
+}
+
+fn read<T: Pod>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: the length is right, any bytes are a valid `T` (`Pod`), and the read assumes no alignment.
+    (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }

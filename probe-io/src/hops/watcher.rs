@@ -143,7 +143,13 @@ impl Rounds {
     fn begin(port: String, home: (u64, u64), settings: HopSettings) -> Result<(Self, HopMaps, Vec<Device>), HopError> {
         hold_capabilities()?;
         let is_home = netns::current().map_err(HopError::Devices)? == home;
-        let (programs, maps) = object::load(settings)?;
+        let (mut programs, maps) = object::load(settings)?;
+        if let Err(error) = programs.watch_softirqs() {
+            warn!(
+                "--hops: outliers cannot have the cause cpu, because softirqs are not seen: {}",
+                root_cause(&error)
+            );
+        }
         let mut rounds = Self {
             programs,
             port: Some(port).filter(|_| is_home),

@@ -1,14 +1,21 @@
 //! The observers record the probes and replies of this host, bare and in tunnels, and nothing else, and let all frames pass.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
-use aya::{Ebpf, include_bytes_aligned};
+use aya::programs::{ProgramInfo, RawTracePoint, SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, RawTracePointRunOptions, include_bytes_aligned};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 use probe_common::abi::{ABI_VERSION, Address};
 use probe_common::frame::tunnel::{GENEVE_PORT, Miss, VXLAN_PORT, VXLAN_PORT_OF_LINUX};
-use probe_common::hops::{EGRESS, GENEVE, HopRecord, HopSettings, LOST, MAX_PACKET_LEN, RECORDS_BYTES, REPLY, VXLAN};
+use probe_common::hops::{
+    EGRESS, GENEVE, HopRecord, HopSettings, LOST, LateHopRecord, MAX_PACKET_LEN, MIN_WAIT_NS, RECORDS_BYTES, REPLY,
+    VXLAN,
+};
 use probe_common::stamp::{BASE_LEN, MIN_REPLY_LEN, SENDER_SEQUENCE};
 
 use crate::packet::{
@@ -104,6 +111,38 @@ impl Rig {
         records
     }
 
+    /// Raises softirq `number`, has it run or ends it, on the processor of this thread.
+    fn softirq(&mut self, name: &str, number: u64) {
+        let mut options = RawTracePointRunOptions::new();
+        options.args[0] = number;
+        softirq(&mut self.ebpf, name).test_run(options).unwrap();
+    }
+
+    /// How late the processor received the packet of the one record, if it was late.
+    fn waited_ns(&mut self, name: &str) -> Option<u64> {
+        self.pass(name, &Datagram::probe(OWN_V4).build());
+        let bytes = self.records.next().unwrap().to_vec();
+        if bytes.len() == size_of::<HopRecord>() {
+            return None;
+        }
+        assert_eq!(bytes.len(), size_of::<LateHopRecord>());
+        // SAFETY: the record is as long as a `LateHopRecord`, which any bytes are.
+        let late = unsafe { bytes.as_ptr().cast::<LateHopRecord>().read_unaligned() };
+        let expected = record(OWN_V4.into(), 0, 0);
+        let HopRecord {
+            stamp_ns, interface, ..
+        } = late.record;
+        assert_eq!(
+            late.record,
+            HopRecord {
+                stamp_ns,
+                interface,
+                ..expected
+            }
+        );
+        Some(late.waited_ns)
+    }
+
     /// Records for which there was no room.
     fn lost(&self) -> u64 {
         let counts: PerCpuArray<_, u64> = self.ebpf.map("HOP_COUNTS").unwrap().try_into().unwrap();
@@ -111,9 +150,23 @@ impl Rig {
     }
 }
 
-pub(crate) fn program_infos() -> [ProgramInfo; 2] {
+const RAISE: &str = "kstamp_rx_raise";
+const ENTRY: &str = "kstamp_rx_entry";
+const EXIT: &str = "kstamp_rx_exit";
+
+fn softirq<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut RawTracePoint {
+    ebpf.program_mut(name).unwrap().try_into().unwrap()
+}
+
+pub(crate) fn program_infos() -> [ProgramInfo; 5] {
     let mut rig = Rig::new().expect("programs can be loaded");
-    BOTH.map(|(name, _)| rig.program(name).info().unwrap())
+    let [out, into] = BOTH.map(|(name, _)| rig.program(name).info().unwrap());
+    let [raise, entry, exit] = [RAISE, ENTRY, EXIT].map(|name| {
+        let program = softirq(&mut rig.ebpf, name);
+        program.load().unwrap();
+        program.info().unwrap()
+    });
+    [out, into, raise, entry, exit]
 }
 
 fn reply_payload() -> Vec<u8> {
@@ -449,4 +502,49 @@ fn records_that_do_not_fit_into_the_ring_buffer_are_counted() {
     assert_eq!(rig.records().len() as u64 + lost, frames as u64);
     assert_eq!(rig.run("kstamp_hops_in", &frame).len(), 1, "there is room again");
     assert_eq!(rig.lost(), lost);
+}
+
+#[test]
+fn a_packet_that_the_processor_received_late_says_how_late() {
+    const NET_RX: u64 = 3;
+    const PAUSE: Duration = Duration::from_millis(2);
+    const PAUSE_NS: u64 = PAUSE.as_nanos() as u64;
+    let Some(mut rig) = Rig::new() else { return };
+    for name in [RAISE, ENTRY, EXIT] {
+        softirq(&mut rig.ebpf, name).load().unwrap();
+    }
+    let mut processor = CpuSet::new();
+    processor.set(sched_getcpu().unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &processor).unwrap();
+    let (out, into) = (BOTH[0].0, BOTH[1].0);
+    assert_eq!(rig.waited_ns(into), None, "nothing was raised");
+    let start_ns = monotonic_ns();
+    rig.softirq(RAISE, NET_RX);
+    thread::sleep(PAUSE);
+    for (name, number) in [(RAISE, NET_RX), (ENTRY, 1), (EXIT, 1), (RAISE, 1)] {
+        rig.softirq(name, number);
+    }
+    assert_eq!(rig.waited_ns(into), None, "it has not run yet");
+    thread::sleep(PAUSE);
+    rig.softirq(ENTRY, NET_RX);
+    let most_ns = monotonic_ns() - start_ns;
+    let waited_ns = rig.waited_ns(into).unwrap();
+    assert!((2 * PAUSE_NS..=most_ns).contains(&waited_ns), "{waited_ns}");
+    assert_eq!(rig.waited_ns(into), Some(waited_ns), "a second packet of this run");
+    assert_eq!(rig.waited_ns(out), None, "it leaves");
+    rig.softirq(EXIT, NET_RX);
+    assert_eq!(rig.waited_ns(into), None, "received outside of a softirq");
+    rig.softirq(ENTRY, NET_RX);
+    assert_eq!(rig.waited_ns(into), None, "it is not known when this run was raised");
+    rig.softirq(EXIT, NET_RX);
+    // Others may have the processor in between, but not each time.
+    let is_short = (0..1_000).any(|_| {
+        rig.softirq(RAISE, NET_RX);
+        rig.softirq(ENTRY, NET_RX);
+        let waited_ns = rig.waited_ns(into);
+        assert!(waited_ns.is_none_or(|waited_ns| waited_ns >= MIN_WAIT_NS));
+        rig.softirq(EXIT, NET_RX);
+        waited_ns.is_none()
+    });
+    assert!(is_short, "a wait of some microseconds is none");
 }

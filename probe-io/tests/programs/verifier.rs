@@ -15,13 +15,16 @@ fn the_verifier_is_far_from_its_limit() {
         return;
     }
     let mut object = Object::load(0, Rings::NONE).unwrap();
-    let [out, into] = hops::program_infos();
+    let [out, into, raise, entry, exit] = hops::program_infos();
     let infos = [
         object.xdp().unwrap().info().unwrap(),
         object.classifier(INGRESS).unwrap().info().unwrap(),
         object.classifier(EGRESS).unwrap().info().unwrap(),
         out,
         into,
+        raise,
+        entry,
+        exit,
     ];
     let release = nix::sys::utsname::uname().unwrap();
     for info in infos {

@@ -174,9 +174,11 @@ pub const OUTLIER: &[Field] = &[
     ("largest_direction", "string?", "Its direction; `both` for the underlay if the clocks do not back one."),
     ("largest_ns", "ns?", "The time of the probe there."),
     ("ordinary_ns", "ns?", "The median there in the last windows."),
-    ("cause", "string?", "`upcall`: it waited for ovs-vswitchd; `queue`: in this host; `far_switch`: in the peer's host; `underlay` or `reflector`; null if not known."),
+    ("cause", "string?", "`upcall`: it waited for ovs-vswitchd; `cpu`: until a processor received it; `queue`: in this host; `far_switch`: in the peer's host; `underlay` or `reflector`; null if not known."),
     ("upcall_wait_ns", "ns?", "How long it waited for ovs-vswitchd."),
     ("upcall_host", "string?", "Where: `own` or `far`."),
+    ("cpu_wait_ns", "ns?", "How long the processor that received it had been to receive packets."),
+    ("cpu_host", "string?", "Where: `own` or `far`."),
 ];
 
 #[rustfmt::skip]

@@ -499,6 +499,8 @@ pub fn outlier() -> Outlier {
         cause: Some("upcall".to_owned()),
         upcall_wait_ns: Some(4_050_000),
         upcall_host: Some(Host::Far),
+        cpu_wait_ns: None,
+        cpu_host: None,
     }
 }
 

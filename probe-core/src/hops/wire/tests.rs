@@ -67,6 +67,8 @@ fn both_ends_understand_each_other_and_an_answer_is_as_long_as_its_question() {
     assert_eq!(from_answer(&request), None);
     let mut waited = passed(9_000);
     waited.note_upcall(Direction::Backward, 4_100_000);
+    let mark = waited.marks().next().unwrap();
+    waited.note_softirq(mark, 900_000);
     waited.cut();
     let given = Answer {
         nonce: 5,
@@ -159,6 +161,40 @@ fn what_a_peer_must_not_write_is_refused() {
 }
 
 #[test]
+fn a_version_without_waits_for_a_processor_is_understood_and_understands() {
+    let mut stamps = passed(1_000);
+    let given = |stamps| Answer {
+        nonce: 5,
+        hooks: hooks(),
+        complete_ns: 1,
+        probes: vec![(7, stamps)],
+    };
+    let write = |stamps| answer(&packet(&example([7])), &given(stamps), ARRIVAL).unwrap();
+    let without = write(stamps);
+    let mark = stamps.marks().next().unwrap();
+    stamps.note_softirq(mark, 1);
+    let with = write(stamps);
+    let at = with
+        .iter()
+        .zip(&without)
+        .position(|(with, without)| with != without)
+        .unwrap();
+    assert!(
+        without[at..].iter().all(|&byte| byte == 0),
+        "such a version writes zeros"
+    );
+    assert_eq!(with[at..][..8], [1, 0, 2, 0, 0, 0, 1, 0], "behind all that it reads");
+    for (offset, byte) in [(0, 2), (1, 1), (2, 1 << 7)] {
+        let mut damaged = with.clone();
+        damaged[at + offset] = byte;
+        if offset == 0 {
+            damaged[at + 7] = 9;
+        }
+        assert_eq!(from_answer(&damaged), None, "{offset}");
+    }
+}
+
+#[test]
 fn other_tlvs_and_cut_packets_are_not_questions() {
     let good = packet(&example([7]));
     for at in [BASE_LEN + 1, BASE_LEN + 2, BASE_LEN + 4, BASE_LEN + 8, BODY - 1] {
@@ -187,6 +223,7 @@ prop_compose! {
         base in 0..u64::MAX / 2,
         marks in prop::collection::vec((0u8..3, any::<bool>(), any_direction(), 0..u32::MAX), 0..MAX_STAMPS),
         upcall: Option<u32>,
+        softirqs in prop::collection::vec((0usize..MAX_STAMPS, 1..u64::from(u32::MAX)), 0..3),
     ) -> Stamps {
         let mut stamps = Stamps::default();
         for (hook, egress, direction, after_ns) in marks {
@@ -194,6 +231,12 @@ prop_compose! {
         }
         if let Some(wait_ns) = upcall {
             stamps.note_upcall(Direction::Forward, wait_ns.into());
+        }
+        for (number, wait_ns) in softirqs {
+            let mark = stamps.marks().nth(number);
+            if let Some(mark) = mark {
+                stamps.note_softirq(mark, wait_ns);
+            }
         }
         stamps
     }

@@ -420,14 +420,18 @@ pub struct Outlier {
     pub cause: Option<String>,
     pub upcall_wait_ns: Option<u64>,
     pub upcall_host: Option<Host>,
+    pub cpu_wait_ns: Option<u64>,
+    pub cpu_host: Option<Host>,
 }
 
 impl Outlier {
     pub fn new(outlier: &probe_core::hops::Outlier, peer_name: Option<String>, utc: UtcOffset) -> Self {
         let largest = outlier.largest;
-        let upcall = match outlier.cause {
-            Some(Cause::Upcall { wait_ns, far, .. }) => Some((wait_ns, if far { Host::Far } else { Host::Own })),
-            _ => None,
+        let host = |far| if far { Host::Far } else { Host::Own };
+        let (upcall, cpu) = match outlier.cause {
+            Some(Cause::Upcall { wait_ns, far, .. }) => (Some((wait_ns, host(far))), None),
+            Some(Cause::Cpu { wait_ns, far, .. }) => (None, Some((wait_ns, host(far)))),
+            _ => (None, None),
         };
         Self {
             peer: outlier.peer,
@@ -446,6 +450,8 @@ impl Outlier {
             cause: outlier.cause.map(|cause| cause_name(cause).to_owned()),
             upcall_wait_ns: upcall.map(|(wait_ns, _)| wait_ns),
             upcall_host: upcall.map(|(_, host)| host),
+            cpu_wait_ns: cpu.map(|(wait_ns, _)| wait_ns),
+            cpu_host: cpu.map(|(_, host)| host),
         }
     }
 }
@@ -453,6 +459,7 @@ impl Outlier {
 fn cause_name(cause: Cause) -> &'static str {
     match cause {
         Cause::Upcall { .. } => "upcall",
+        Cause::Cpu { .. } => "cpu",
         Cause::Queue => "queue",
         Cause::FarSwitch => "far_switch",
         Cause::Underlay => "underlay",

@@ -67,6 +67,13 @@ pub fn segment_words(segment: &str) -> String {
     segment.replace('_', " ")
 }
 
+fn cause_words(cause: &str) -> String {
+    match cause {
+        "cpu" => "wait for a CPU".to_owned(),
+        _ => segment_words(cause),
+    }
+}
+
 pub fn table(hops: &Hops, port: &str) -> Grid {
     let segments: Vec<Segment> = hops.segments().collect();
     let text = |heading, gives_way, cell: &dyn Fn(Segment) -> String| Column {
@@ -215,8 +222,9 @@ pub fn outlier_place(outlier: &Outlier) -> String {
         _ => "it is not known where".to_owned(),
     };
     let cause = outlier.cause.as_ref().map(|cause| {
-        let lasted = outlier.upcall_wait_ns.map(|ns| format!(" of {}", duration_u64(ns)));
-        format!("; cause: {}{}", segment_words(cause), lasted.unwrap_or_default())
+        let waited_ns = outlier.upcall_wait_ns.or(outlier.cpu_wait_ns);
+        let lasted = waited_ns.map(|ns| format!(" of {}", duration_u64(ns)));
+        format!("; cause: {}{}", cause_words(cause), lasted.unwrap_or_default())
     });
     format!("{place}{}", cause.unwrap_or_default())
 }

@@ -539,6 +539,16 @@ fn an_outlier_is_a_line_that_says_where_and_why() {
             "10.1.1.6, cold probe 7 took 4.20 ms: it is not known where (threshold: 600 µs)",
         ),
         (
+            Outlier {
+                cause: Some("cpu".to_owned()),
+                cpu_wait_ns: outlier().upcall_wait_ns,
+                upcall_wait_ns: None,
+                ..outlier()
+            },
+            "10.1.1.6 h2:p2, probe 7 took 4.20 ms: 4.10 ms in far switch, forward, ordinarily 37.00 µs; \
+             cause: wait for a CPU of 4.05 ms (threshold: 600 µs)",
+        ),
+        (
             unknown_outlier(),
             "10.1.1.6, probe 7 took 4.20 ms: it is not known where (threshold: 600 µs)",
         ),

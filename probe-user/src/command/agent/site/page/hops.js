@@ -85,8 +85,10 @@ function outlierText(record) {
   const where = record.largest_segment
     ? `${duration(record.largest_ns)} in ${place(record.largest_segment, record.largest_direction)}${ordinary}`
     : "it is not known where";
-  const wait = record.upcall_wait_ns === null ? "" : ` of ${duration(record.upcall_wait_ns)}`;
-  const cause = record.cause ? `; cause: ${words(record.cause)}${wait}` : "";
+  const waited = record.upcall_wait_ns ?? record.cpu_wait_ns ?? null;
+  const wait = waited === null ? "" : ` of ${duration(waited)}`;
+  const what = record.cause === "cpu" ? "wait for a CPU" : words(record.cause ?? "");
+  const cause = record.cause ? `; cause: ${what}${wait}` : "";
   return `Probe ${record.seq} took ${duration(record.elapsed_ns)}: ${where}${cause}`;
 }
 

@@ -1,0 +1,85 @@
+//! How long the packets that a processor receives now had waited for it: from the raise of its NET_RX softirq until it ran.
+//!
+//! Optional: without the programs no packet has waited.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::macros::{map, raw_tracepoint};
+use aya_ebpf::maps::PerCpuArray;
+use aya_ebpf::programs::RawTracePointContext;
+
+/// Of each processor; one entry.
+#[map]
+static HOP_SOFTIRQ: PerCpuArray<Softirq> = PerCpuArray::with_max_entries(1, 0);
+
+/// The NET_RX softirq of one processor.
+#[repr(C)]
+struct Softirq {
+    /// When it was raised, if it has not run since; else 0.
+    raised_ns: u64,
+    /// While it runs: how long it had to wait.
+    waited_ns: u64,
+}
+
+/// Number of the softirq that receives packets (`NET_RX_SOFTIRQ`, `include/linux/interrupt.h`).
+const NET_RX: u32 = 3;
+
+/// `softirq_raise(vec_nr)`: a softirq is to run. The kernel says so again while it is pending.
+#[raw_tracepoint(tracepoint = "softirq_raise")]
+fn kstamp_rx_raise(context: RawTracePointContext) -> i32 {
+    if let Some(softirq) = of_this_processor(&context) {
+        // SAFETY: the entry is this processor's own. An interrupt that raises the softirq between two accesses of the
+        // program below is not noted, so that the next run has not waited.
+        unsafe {
+            if (&raw const (*softirq).raised_ns).read_volatile() == 0 {
+                (&raw mut (*softirq).raised_ns).write_volatile(bpf_ktime_get_ns());
+            }
+        }
+    }
+    0
+}
+
+/// `softirq_entry(vec_nr)`: a softirq runs.
+#[raw_tracepoint(tracepoint = "softirq_entry")]
+fn kstamp_rx_entry(context: RawTracePointContext) -> i32 {
+    if let Some(softirq) = of_this_processor(&context) {
+        // SAFETY: as above.
+        unsafe {
+            let raised_ns = (&raw const (*softirq).raised_ns).read_volatile();
+            if raised_ns != 0 {
+                (&raw mut (*softirq).raised_ns).write_volatile(0);
+                (*softirq).waited_ns = bpf_ktime_get_ns().saturating_sub(raised_ns);
+            }
+        }
+    }
+    0
+}
+
+/// `softirq_exit(vec_nr)`: a softirq has run. Packets may be received outside of it, as by a thread of the device.
+#[raw_tracepoint(tracepoint = "softirq_exit")]
+fn kstamp_rx_exit(context: RawTracePointContext) -> i32 {
+    if let Some(softirq) = of_this_processor(&context) {
+        // SAFETY: as above.
+        unsafe { (*softirq).waited_ns = 0 };
+    }
+    0
+}
+
+/// `None` if the event is of another softirq.
+#[inline(always)]
+fn of_this_processor(context: &RawTracePointContext) -> Option<*mut Softirq> {
+    let number: u32 = context.arg(0);
+    if number != NET_RX {
+        return None;
+    }
+    HOP_SOFTIRQ.get_ptr_mut(0)
+}
+
+/// How long the softirq that runs on this processor had waited; 0 if none does.
+#[inline(always)]
+pub(crate) fn waited_ns() -> u64 {
+    match HOP_SOFTIRQ.get_ptr(0) {
+        // SAFETY: the entry is this processor's own.
+        Some(softirq) => unsafe { (*softirq).waited_ns },
+        None => 0,
+    }
+}
