@@ -13,12 +13,14 @@ use async_nats::jetstream::kv::UpdateErrorKind;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::fleet::{Fleet, Now, Port, PortId};
 use super::handle::Hub;
 use crate::hub::alerts::loss::Verdict;
+use crate::hub::alerts::share::Shares;
 use crate::hub::alerts::{Alert, Change, DOWN_NS, HostLife, PairLife, Silent};
 use crate::hub::follow::{Step, follow};
 use crate::hub::webhook::Webhook;
@@ -32,6 +34,9 @@ const BACKLOG_NS: u64 = 600_000_000_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions that are open at once. Further silent pairs count as not answered.
 const MAX_QUESTIONS: usize = 1024;
+/// Questions about silences that one host reports: so many at once, and then one in each interval. It may make them up.
+const QUESTIONS_OF_HOST: u64 = 256;
+const QUESTION_INTERVAL_NS: u64 = 100_000_000;
 /// Time for the last posts when the hub stops.
 const LAST_POSTS: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
@@ -66,8 +71,10 @@ impl Stored {
 
 type Pair = (PortName, PortName);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// Questions that each host may still cause.
+    questions: Shares,
     /// Silent pairs whose reflectors are asked.
     asked: HashMap<Pair, Silence>,
     /// The process of each port, and since when it is known (UTC); 0 for those that were there at the start.
@@ -76,6 +83,18 @@ struct State {
     listens_ns: Option<u64>,
     /// While this hub coordinates, and has taken over the alerts of the one before: the entry in the bucket, and its revision.
     kept: Option<(Stored, u64)>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            questions: Shares::new(QUESTIONS_OF_HOST, QUESTION_INTERVAL_NS),
+            asked: HashMap::new(),
+            boots: HashMap::new(),
+            listens_ns: None,
+            kept: None,
+        }
+    }
 }
 
 struct Alerting {
@@ -178,9 +197,15 @@ impl Alerting {
         }
     }
 
+    /// Has the reflector asked. If that would be too many questions, the pair counts as not answered.
     fn question(&self, questions: &mpsc::Sender<Pair>, pair: Pair) {
-        if let Err(error) = questions.try_send(pair) {
-            self.answered(&error.into_inner(), None);
+        let may_ask = self.state().questions.take(&pair.0.host, Now::read().monotonic_ns);
+        let outcome = match may_ask {
+            true => questions.try_send(pair).map_err(TrySendError::into_inner),
+            false => Err(pair),
+        };
+        if let Err(pair) = outcome {
+            self.answered(&pair, None);
         }
     }
 
@@ -270,6 +295,7 @@ impl Alerting {
         let listens_ns = {
             let is_loaded = self.hub.fleet().is_loaded();
             let mut state = self.state();
+            state.questions.trim(now.monotonic_ns);
             let before = state.listens_ns.take();
             if !is_connected || !is_loaded {
                 return;

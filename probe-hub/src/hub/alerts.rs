@@ -4,13 +4,15 @@
 //! down, one alert stands for all pairs to it.
 
 pub mod loss;
+pub mod share;
 
 use std::collections::btree_map::Entry as Slot;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::hub::alerts::loss::{LossWatch, Lossy};
+use crate::hub::alerts::share::Shares;
 use crate::hub::problems::{Problem, ProblemKind};
 use crate::message::event::Direction;
 use crate::message::heartbeat;
@@ -24,8 +26,12 @@ pub const HOLD_NS: u64 = DOWN_NS + heartbeat::INTERVAL_NS;
 pub const MAX_SHOWN: usize = 1000;
 /// Of those, the ones that one host has caused: what it says must not hide what others say.
 const MAX_OF_HOST: usize = 200;
+/// Alerts by one host, or about it, that are raised after that many: one in this time. Others wait.
+const RAISE_INTERVAL_NS: u64 = 6_000_000_000;
 /// Alerts that are kept at once. Further ones are dropped.
 const MAX_KEPT: usize = 20_000;
+/// Of those, the ones by one host, or about it.
+const MAX_KEPT_OF_HOST: usize = 2000;
 /// Resolved ones that are remembered.
 const MAX_RESOLVED: usize = 1000;
 
@@ -167,7 +173,7 @@ enum Stage {
     Shown,
     /// The alert about its host stands for it.
     Folded,
-    /// More than [`MAX_SHOWN`] are there, or more than [`MAX_OF_HOST`].
+    /// More than [`MAX_SHOWN`] are there, or more than [`MAX_OF_HOST`], or its host has had its share.
     Beyond,
 }
 
@@ -184,14 +190,33 @@ pub struct Silent {
     pub has_restarted: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Alerts {
     entries: BTreeMap<Key, Entry>,
+    /// The number of entries by host.
+    kept_of: HashMap<HostName, usize>,
+    /// What each host may still raise.
+    shares: Shares,
     shown: usize,
     resolved: VecDeque<Alert>,
     changes: Vec<Change>,
     dropped: u64,
     pub losses: LossWatch,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            kept_of: HashMap::new(),
+            shares: Shares::new(MAX_OF_HOST as u64, RAISE_INTERVAL_NS),
+            shown: 0,
+            resolved: VecDeque::new(),
+            changes: Vec::new(),
+            dropped: 0,
+            losses: LossWatch::default(),
+        }
+    }
 }
 
 impl Alerts {
@@ -261,7 +286,7 @@ impl Alerts {
         self.end(&(Kind::Loss, pair.clone()), End::Folded, now_ns);
         let mut alert = Alert::new(Kind::Silent, pair, text, silent.since_ns);
         alert.direction = Some(direction);
-        self.enter(alert, stage);
+        self.enter(alert, stage, now_ns);
     }
 
     /// A pair was not silent at `time_ns`, by the clock of its agent.
@@ -289,7 +314,7 @@ impl Alerts {
                 );
                 let mut alert = Alert::new(Kind::Loss, pair, text, lossy.since_ns);
                 alert.direction = Some(lossy.direction);
-                self.enter(alert, Stage::Shown);
+                self.enter(alert, Stage::Shown, now_ns);
             }
             Some(_) => {}
             None => self.end(&(Kind::Loss, pair), End::Recovered, now_ns),
@@ -318,7 +343,7 @@ impl Alerts {
             self.end(&key, End::Recovered, now_ns);
         }
         for alert in problems.into_values() {
-            self.enter(alert, Stage::Shown);
+            self.enter(alert, Stage::Shown, now_ns);
         }
     }
 
@@ -334,7 +359,11 @@ impl Alerts {
             let text = format!("{host} sends no heartbeats");
             let subject = Subject::Host { host: host.clone() };
             let since_ns = now_ns.saturating_sub(life.silent_ns);
-            self.enter(Alert::new(Kind::HostDown, subject, text, since_ns), Stage::Shown);
+            self.enter(
+                Alert::new(Kind::HostDown, subject, text, since_ns),
+                Stage::Shown,
+                now_ns,
+            );
         }
         let mut folded: BTreeMap<HostName, usize> = BTreeMap::new();
         for key in self.entries.keys().cloned().collect::<Vec<_>>() {
@@ -369,7 +398,8 @@ impl Alerts {
                 entry.alert.pairs = pairs;
             }
         }
-        self.show_more();
+        self.show_more(now_ns);
+        self.shares.trim(now_ns);
     }
 
     /// Takes over from the hub that raised `stored`. Afterwards [`Self::changes`] are the ones that it did not make.
@@ -394,6 +424,7 @@ impl Alerts {
                 }
                 (None, None) => {
                     let stage = Stage::Shown;
+                    *self.kept_of.entry(key.1.host().clone()).or_default() += 1;
                     self.entries.insert(key, Entry { alert, stage });
                     self.shown += 1;
                 }
@@ -408,9 +439,11 @@ impl Alerts {
     }
 
     /// Enters an alert, unless it is there: then a hidden one may be shown.
-    fn enter(&mut self, alert: Alert, stage: Stage) {
-        let is_full = self.entries.len() >= MAX_KEPT;
+    fn enter(&mut self, alert: Alert, stage: Stage, now_ns: u64) {
         let key = alert.key();
+        let host = key.1.host();
+        let kept_of_host = self.kept_of.get(host).copied().unwrap_or_default();
+        let is_full = self.entries.len() >= MAX_KEPT || kept_of_host >= MAX_KEPT_OF_HOST;
         match self.entries.entry(key.clone()) {
             Slot::Occupied(mut slot) => {
                 let entry = slot.get_mut();
@@ -427,14 +460,15 @@ impl Alerts {
                 // Until it is shown.
                 let stage = if stage == Stage::Shown { Stage::Beyond } else { stage };
                 slot.insert(Entry { alert, stage });
+                *self.kept_of.entry(host.clone()).or_default() += 1;
             }
         }
         if stage == Stage::Shown {
-            self.show(&key);
+            self.show(&key, now_ns);
         }
     }
 
-    fn show(&mut self, key: &Key) {
+    fn show(&mut self, key: &Key, now_ns: u64) {
         let is_folded = match &key.1 {
             Subject::Pair { to, .. } => {
                 let host = Subject::Host { host: to.host.clone() };
@@ -442,7 +476,7 @@ impl Alerts {
             }
             _ => false,
         };
-        let is_full = self.shown >= MAX_SHOWN || self.shown_of(key.1.host()) >= MAX_OF_HOST;
+        let is_full = self.shown >= MAX_SHOWN || !self.has_room(&key.1, self.shown_of(key.1.host()), now_ns);
         let Some(entry) = self.entries.get_mut(key) else { return };
         if is_folded {
             entry.stage = Stage::Folded;
@@ -451,15 +485,22 @@ impl Alerts {
         } else {
             entry.stage = Stage::Shown;
             self.shown += 1;
+            self.shares.take(key.1.host(), now_ns);
             self.changes.push(Change::Raised(entry.alert.clone()));
         }
+    }
+
+    /// Whether one more about this may be shown beside those of its host. What a host says cannot hide that it is down.
+    fn has_room(&self, subject: &Subject, shown_of_host: usize, now_ns: u64) -> bool {
+        let is_about_host = matches!(subject, Subject::Host { .. });
+        is_about_host || (shown_of_host < MAX_OF_HOST && self.shares.is_left(subject.host(), now_ns))
     }
 
     fn shown_of(&self, host: &HostName) -> usize {
         self.raised().filter(|alert| alert.subject.host() == host).count()
     }
 
-    fn show_more(&mut self) {
+    fn show_more(&mut self, now_ns: u64) {
         let mut shown: BTreeMap<&HostName, usize> = BTreeMap::new();
         for alert in self.raised() {
             *shown.entry(alert.subject.host()).or_default() += 1;
@@ -468,13 +509,13 @@ impl Alerts {
         let mut next = Vec::new();
         for alert in self.in_stage(Stage::Beyond) {
             let of_host = shown.entry(alert.subject.host()).or_default();
-            if next.len() < room && *of_host < MAX_OF_HOST {
+            if next.len() < room && self.has_room(&alert.subject, *of_host, now_ns) {
                 *of_host += 1;
                 next.push(alert.key());
             }
         }
         for key in next {
-            self.show(&key);
+            self.show(&key, now_ns);
         }
     }
 
@@ -502,7 +543,7 @@ impl Alerts {
             Stage::Held { until_ns, or_beat_ns } => {
                 let lives = or_beat_ns.is_some_and(|since_ns| beat_ns > Some(since_ns));
                 if lives || now_ns >= until_ns {
-                    self.show(key);
+                    self.show(key, now_ns);
                 }
             }
             Stage::Shown | Stage::Beyond => {}
@@ -511,6 +552,11 @@ impl Alerts {
 
     fn end(&mut self, key: &Key, end: End, now_ns: u64) {
         let Some(entry) = self.entries.remove(key) else { return };
+        let host = key.1.host();
+        match self.kept_of.get_mut(host) {
+            Some(number) if *number > 1 => *number -= 1,
+            _ => drop(self.kept_of.remove(host)),
+        }
         if entry.stage != Stage::Shown {
             return;
         }

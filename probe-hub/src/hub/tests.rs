@@ -24,6 +24,8 @@ use crate::name::{HostName, PortName};
 use crate::server::{self, Server};
 use crate::{subjects, test_nats};
 
+mod alerting;
+
 const PORTS: u32 = 40;
 const TARGETS: usize = 8;
 

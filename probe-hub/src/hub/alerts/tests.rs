@@ -252,8 +252,69 @@ fn one_host_does_not_hide_the_alerts_of_others() {
     for number in [0, 1] {
         alerts.answering(port("a/p"), port(&format!("b{number}/p")), 6 * S, 6 * S);
     }
-    alerts.tick(&hosts(ALIVE), well, 7 * S);
-    assert_eq!([of(&alerts, "a"), of(&alerts, "c")], [MAX_OF_HOST, 1]);
+    // It has room for others, and has had its share.
+    for (now_s, shown) in [
+        (10, MAX_OF_HOST - 2),
+        (11, MAX_OF_HOST - 1),
+        (17, MAX_OF_HOST),
+        (60, MAX_OF_HOST),
+    ] {
+        alerts.tick(&hosts(ALIVE), well, now_s * S);
+        assert_eq!([of(&alerts, "a"), of(&alerts, "c")], [shown, 1], "{now_s} s");
+    }
+}
+
+/// One that makes silences up, each of which ends at once.
+#[test]
+fn a_host_that_changes_its_mind_raises_few_alerts() {
+    let mut alerts = Alerts::default();
+    let by = |alerts: &mut Alerts, host: &str| {
+        let raised = alerts.changes().into_iter().filter(|change| match change {
+            Change::Raised(alert) => alert.subject.host().as_str() == host,
+            Change::Resolved(_) => false,
+        });
+        raised.count()
+    };
+    for number in 0..6000 {
+        let now_ns = 5 * S + number * S / 100;
+        let silent = Silent {
+            since_ns: now_ns,
+            ..silent("a/p", "b/p", Some(Direction::Forward))
+        };
+        alerts.silent(silent, now_ns);
+        alerts.answering(port("a/p"), port("b/p"), now_ns + 1, now_ns + 1);
+    }
+    let minute = (60 * S / RAISE_INTERVAL_NS) as usize;
+    assert_eq!(by(&mut alerts, "a"), MAX_OF_HOST + minute - 1);
+    // Others are raised at once, and so is that the host is down.
+    alerts.silent(silent("c/p", "b/p", Some(Direction::Forward)), 65 * S);
+    assert_eq!(by(&mut alerts, "c"), 1);
+    alerts.silent(silent("a/p", "b/p", Some(Direction::Forward)), 65 * S);
+    alerts.tick(&hosts(&[("a", 60), ("b", 1), ("c", 1)]), well, 65 * S);
+    let raised: Vec<_> = alerts.raised().map(|alert| alert.subject.to_string()).collect();
+    assert_eq!(raised, ["a", "c/p -> b/p"]);
+}
+
+#[test]
+fn one_host_does_not_fill_what_is_kept() {
+    let mut alerts = Alerts::default();
+    let mut say = |from: &str, to: usize| {
+        alerts.silent(silent(from, &format!("b{to}/p"), Some(Direction::Forward)), 5 * S);
+    };
+    for number in 0..MAX_KEPT {
+        say("a/p", number);
+    }
+    say("c/p", 0);
+    let kept = |alerts: &Alerts| alerts.silent_pairs().count();
+    assert_eq!(
+        (kept(&alerts), alerts.dropped()),
+        (MAX_KEPT_OF_HOST + 1, (MAX_KEPT - MAX_KEPT_OF_HOST) as u64)
+    );
+    // When one ends there is room for another.
+    alerts.answering(port("a/p"), port("b0/p"), 6 * S, 6 * S);
+    alerts.silent(silent("a/p", "new/p", Some(Direction::Forward)), 7 * S);
+    alerts.silent(silent("a/p", "newer/p", Some(Direction::Forward)), 7 * S);
+    assert_eq!(kept(&alerts), MAX_KEPT_OF_HOST + 1);
 }
 
 #[test]
