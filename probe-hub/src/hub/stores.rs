@@ -159,6 +159,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_server_that_is_full_or_refuses_is_not_asked_again() {
+        let error = |code: u64, description: &str| {
+            let error = format!(r#"{{"code":{code},"err_code":10000,"description":"{description}"}}"#);
+            let error: jetstream::Error = serde_json::from_str(&error).unwrap();
+            is_final(&anyhow::Error::new(error).context("cannot make the stream"))
+        };
+        assert!(error(503, "mkdir: no space left on device"));
+        assert!(error(400, "insufficient storage resources available"));
+        assert!(!error(503, "JetStream system temporarily unavailable"));
+        assert!(!is_final(&anyhow::anyhow!("timed out")));
+    }
+
+    #[test]
     fn streams_and_buckets_fit_into_the_space() {
         for bytes in [16 << 20, 5 << 30, u64::MAX] {
             let limits = Limits::within(bytes);
