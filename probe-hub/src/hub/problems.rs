@@ -80,7 +80,8 @@ impl Problems {
         } else {
             return;
         }
-        log::warn!("{}: {text}", key.0);
+        // The alert about it is for the user.
+        log::debug!("{}: {text}", key.0);
         if self.notices.len() < MAX_PROBLEMS {
             self.notices.push_back((key.0, text));
         }
@@ -99,7 +100,7 @@ impl Problems {
         if !self.current.is_empty()
             && let Some(problem) = self.current.remove(&(port.clone(), kind))
         {
-            log::info!("{port}: this is over: {}", problem.text);
+            log::debug!("{port}: this is over: {}", problem.text);
         }
     }
 

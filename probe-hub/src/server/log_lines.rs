@@ -1,10 +1,15 @@
 //! The log lines of nats-server: which ones are shown.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Lines that are shown in each interval: hosts can cause errors.
 const MAX_LINES: u32 = 20;
 const INTERVAL: Duration = Duration::from_secs(60);
+/// A line about a host that connects in vain, over and over, is shown again after this time.
+const REPEAT: Duration = Duration::from_secs(3600);
+/// Lines that are remembered.
+const MAX_REMEMBERED: usize = 1000;
 /// Longest line that is shown.
 const MAX_LEN: usize = 400;
 
@@ -36,9 +41,28 @@ pub fn split(line: &str) -> (Level, &str) {
     }
 }
 
+/// A line without what differs each time: from `10.2.0.2:56810 - cid:40 - TLS handshake error`, the port and the number of the
+/// connection.
+fn recurring(text: &str) -> String {
+    let parts = text.split_once(" - cid:").and_then(|(client, rest)| {
+        let (address, _port) = client.rsplit_once(':')?;
+        let (_number, what) = rest.split_once(" - ")?;
+        Some((address, what))
+    });
+    let Some((address, what)) = parts else {
+        return text.to_owned();
+    };
+    match what.starts_with("authentication error") {
+        true => format!("{address} is not enrolled, or has old credentials: {what}"),
+        false => format!("{address}: {what}"),
+    }
+}
+
 /// Shows the first lines of each interval, and counts the others.
 #[derive(Debug, Default)]
 pub struct Budget {
+    /// Lines that were shown, when, and how often they came since.
+    recent: HashMap<String, (Duration, u64)>,
     begin: Duration,
     shown: u32,
     left_out: u64,
@@ -47,15 +71,21 @@ pub struct Budget {
 impl Budget {
     /// The line to show, if any; `now` is since the start.
     pub fn take(&mut self, text: &str, now: Duration) -> Option<String> {
+        let text = recurring(text);
+        let mut times = 0;
+        if let Some((shown, repeats)) = self.recent.get_mut(&text) {
+            *repeats += 1;
+            if now.saturating_sub(*shown) < REPEAT {
+                return None;
+            }
+            times = *repeats;
+        }
         let mut note = String::new();
         if now.saturating_sub(self.begin) >= INTERVAL {
             if self.left_out > 0 {
                 note = format!("{} more warnings; ", self.left_out);
             }
-            *self = Self {
-                begin: now,
-                ..Self::default()
-            };
+            (self.begin, self.shown, self.left_out) = (now, 0, 0);
         }
         if self.shown == MAX_LINES {
             self.left_out += 1;
@@ -63,6 +93,13 @@ impl Budget {
         }
         self.shown += 1;
         note.extend(text.chars().filter(|char| !char.is_control()).take(MAX_LEN));
+        if times > 1 {
+            note += &format!(" ({times} times since this was last shown)");
+        }
+        if self.recent.len() >= MAX_REMEMBERED {
+            self.recent.clear();
+        }
+        self.recent.insert(text, (now, 0));
         Some(note)
     }
 }
@@ -98,12 +135,45 @@ mod tests {
     fn a_flood_of_lines_is_counted() {
         let mut budget = Budget::default();
         let shown = (0..100)
-            .filter(|_| budget.take("x", Duration::from_secs(1)).is_some())
+            .filter(|number| budget.take(&format!("x{number}"), Duration::from_secs(1)).is_some())
             .count();
         assert_eq!(shown, MAX_LINES as usize);
         let next = budget.take("y\u{1b}\n", INTERVAL + Duration::from_secs(1));
         assert_eq!(next.as_deref(), Some("80 more warnings; y"));
         assert_eq!(budget.take("z", INTERVAL * 3).as_deref(), Some("z"));
         assert!(budget.take(&"w".repeat(1000), INTERVAL * 3).unwrap().len() <= MAX_LEN);
+    }
+
+    #[test]
+    fn a_host_that_connects_in_vain_is_named_once_an_hour() {
+        let mut budget = Budget::default();
+        let mut take = |client: &str, number: u64| {
+            let text = format!(
+                "{client}:{} - cid:{number} - authentication error - Nkey \"U\"",
+                40_000 + number
+            );
+            budget.take(&text, Duration::from_secs(4 * number))
+        };
+        let first = take("10.2.0.2", 1).unwrap();
+        assert_eq!(
+            first,
+            "10.2.0.2 is not enrolled, or has old credentials: authentication error - Nkey \"U\""
+        );
+        assert!((2..=900).all(|number| take("10.2.0.2", number).is_none()));
+        assert!(take("fd01::2", 900).unwrap().starts_with("fd01::2 is"));
+        let again = take("10.2.0.2", 901).unwrap();
+        assert_eq!(again, format!("{first} (900 times since this was last shown)"));
+        assert_eq!(take("10.2.0.2", 902), None);
+        assert_eq!(recurring("10.2.0.2:1 - cid:4 - slow"), "10.2.0.2: slow");
+        assert_eq!(recurring("no client: slow - x"), "no client: slow - x");
+    }
+
+    #[test]
+    fn few_lines_are_remembered() {
+        let mut budget = Budget::default();
+        for number in 0..10 * MAX_REMEMBERED as u32 {
+            budget.take(&number.to_string(), number * INTERVAL / MAX_LINES);
+        }
+        assert!(budget.recent.len() <= MAX_REMEMBERED);
     }
 }
