@@ -375,7 +375,10 @@ async fn assignments_of_the_hub_are_taken_and_kept() {
     assign(7, "10.0.0.6", &KeyPair::new_account()).await;
     assign(3, "10.0.0.6", &key).await;
     assert!(timeout(SECOND, link.request()).await.is_err());
-    assert_eq!(logged(&["an assignment is ignored", "kstamp hub enroll h2`"]), 1);
+    assert_eq!(
+        logged(&["an assignment is ignored", "kstamp hub enroll h2 --replace`"]),
+        1
+    );
     link.finish(SECOND).await;
     // What is no address of a host was refused, and the hub knows it.
     let refused = stored(&client, EVENTS).await;
