@@ -5,6 +5,7 @@ mod address;
 mod authority;
 mod enrolled;
 mod error;
+mod export;
 mod files;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub(crate) use self::authority::Authority;
 pub use self::enrolled::Enrolled;
 pub use self::error::EnrolError;
 use self::error::failed;
+pub use self::export::Export;
 use self::files::{read, replace};
 use crate::credentials::Credentials;
 use crate::name::HostName;
@@ -42,7 +44,7 @@ pub struct Servers {
 }
 
 /// What is to be known of the servers that a hub starts.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServerFile {
     addresses: Vec<Address>,
@@ -68,6 +70,18 @@ pub struct StateDirectory {
 impl StateDirectory {
     /// Opens it, or makes it with all that is missing.
     pub fn open(path: &Path) -> Result<Self, EnrolError> {
+        let state = Self::prepare(path)?;
+        let _change = state.change()?;
+        files::make_directory(&state.hosts_directory())?;
+        state.make_missing(authority::KEY, || Authority::make(&state.path, jiff::Timestamp::now()))?;
+        for (name, key) in [(SIGNING, KeyPair::new_account()), (CONNECTION, KeyPair::new_user())] {
+            state.make_missing(name, || state.write(name, &key.seed()?))?;
+        }
+        Ok(state)
+    }
+
+    /// Opens it, or makes one that is empty.
+    fn prepare(path: &Path) -> Result<Self, EnrolError> {
         let state = Self { path: path.to_owned() };
         // Others may have directories beside it.
         if let Some(parent) = path.parent() {
@@ -85,12 +99,6 @@ impl StateDirectory {
         let mode = metadata.mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(EnrolError::Open { path: state.path, mode });
-        }
-        let _change = state.change()?;
-        files::make_directory(&state.hosts_directory())?;
-        state.make_missing(authority::KEY, || Authority::make(&state.path, jiff::Timestamp::now()))?;
-        for (name, key) in [(SIGNING, KeyPair::new_account()), (CONNECTION, KeyPair::new_user())] {
-            state.make_missing(name, || state.write(name, &key.seed()?))?;
         }
         Ok(state)
     }
@@ -138,11 +146,7 @@ impl StateDirectory {
     /// there is `default`.
     pub fn addresses(&self, given: &[Address], default: Address) -> Result<Vec<Address>, EnrolError> {
         let _change = self.change()?;
-        let path = self.path.join(ADDRESSES);
-        let before: ServerFile = match fs::exists(&path) {
-            Ok(true) => read_toml(&path)?,
-            _ => ServerFile::default(),
-        };
+        let before = self.server_file()?;
         let addresses = match (given, &*before.addresses) {
             ([], []) => vec![default],
             ([], before) => before.to_vec(),

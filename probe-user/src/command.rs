@@ -327,6 +327,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         }
         Command::Hub(HubCommand::Enroll(config)) => hub::enroll::enroll(&config),
         Command::Hub(HubCommand::Revoke { fleet, host }) => hub::enroll::revoke(&fleet, &host),
+        Command::Hub(HubCommand::Export(config)) => hub::export::export(&config),
+        Command::Hub(HubCommand::Import(config)) => hub::export::import(&config),
         Command::Hub(HubCommand::Status(config)) => hub::status::status(&config).await,
         Command::Ping(config) => ping::run::run(*config).await,
         Command::Path(config) => path::run::run(*config).await,

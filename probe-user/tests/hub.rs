@@ -227,16 +227,22 @@ fn a_failed_start_is_one_line_and_leaves_nothing() {
     assert_eq!(place.servers(), 0);
 }
 
-/// A second hub on a copy of the state directory uses the server of the first one. It says what is left to do for its servers.
+/// A second hub on an import of the first one's state uses the server of the first one. It says what is left to do for its servers.
 #[test]
 fn a_hub_can_use_the_servers_of_the_user() {
     let Some(place) = Place::new() else { return };
     let hub = place.start();
-    let copied = Command::new("cp")
-        .arg("-a")
-        .args([place.file("state"), place.file("copy")])
-        .status();
-    assert!(copied.unwrap().success());
+    assert!(line(&place.run("export", "copy")).contains("no hub has its state in"));
+    let file = place.file("export.toml");
+    let export = place.run(&format!("export -o {}", file.display()), "state");
+    assert!(export.status.success() && export.stdout.is_empty(), "{export:?}");
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(place.run("export", "state").stdout, fs::read(&file).unwrap());
+    let import = place
+        .command("import -", "copy")
+        .stdin(fs::File::open(&file).unwrap())
+        .output();
+    assert!(line(&import.unwrap()).contains("0 names enrolled"));
     let nats = format!("--nats tls://127.0.0.1:{}", place.port);
     let second = place.run(
         &format!("{nats} --name second --listen none --duration 2s --format jsonl"),

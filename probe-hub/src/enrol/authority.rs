@@ -48,6 +48,11 @@ impl Authority {
         replace(&directory.join(KEY), &key.serialize_pem())
     }
 
+    /// Fails if this is no key (PEM).
+    pub fn check(key: &str) -> Result<(), rcgen::Error> {
+        KeyPair::from_pem(key).map(drop)
+    }
+
     pub fn read(directory: &Path) -> Result<Self, EnrolError> {
         let path = directory.join(KEY);
         let key = KeyPair::from_pem(&read(&path)?).map_err(|error| EnrolError::Content {

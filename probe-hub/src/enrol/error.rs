@@ -31,6 +31,10 @@ pub enum EnrolError {
         "{path} is not as kstamp wrote it: {why}; restore it from a copy, or remove the whole state directory and enrol anew"
     )]
     Content { path: PathBuf, why: String },
+    #[error("no hub has its state in {0}; name its directory by --state")]
+    NoState(PathBuf),
+    #[error("the state directory {0} is that of another fleet; name a new one by --state")]
+    OtherFleet(PathBuf),
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     #[error("cannot make a key: {0}")]

@@ -145,3 +145,83 @@ fn readers_may_only_ask() {
         "{text}"
     );
 }
+
+#[test]
+fn an_import_is_of_the_same_fleet_and_follows_later_ones() {
+    let (_directory, state) = state();
+    let path = state.path().to_owned();
+    let copy = path.with_file_name("copy");
+    state
+        .addresses(&[Address::parse("hub", 4222).unwrap()], Address::parse("x", 1).unwrap())
+        .unwrap();
+    state.enroll(&name("h1"), &prefixes(), servers(), false).unwrap();
+    state.enroll(&name("h2"), &prefixes(), servers(), false).unwrap();
+    let import = || {
+        let export = StateDirectory::export(&path).unwrap();
+        let read = Export::read(&export.write()).unwrap();
+        assert!(read == export);
+        StateDirectory::import(&copy, &read).unwrap()
+    };
+    let imported = import();
+    let accounts = |state: &StateDirectory| fs::read_to_string(state.path().join(ACCOUNTS)).unwrap();
+    let is_same = || {
+        assert_eq!(accounts(&imported), accounts(&state));
+        assert_eq!(imported.enrolled().unwrap(), state.enrolled().unwrap());
+    };
+    is_same();
+    let keys = |state: &StateDirectory| {
+        let keys = state.hub(&name("hub"), servers()).unwrap();
+        (keys.signing.public_key(), keys.credentials.seed, keys.credentials.ca)
+    };
+    assert_eq!(keys(&imported), keys(&state));
+    let default = Address::parse("x", 1).unwrap();
+    assert_eq!(
+        imported.addresses(&[], default.clone()).unwrap()[0].to_string(),
+        "hub:4222"
+    );
+    assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, 0o700);
+
+    // Who came, went and changed. Addresses of its own stay.
+    let version = imported.version();
+    import();
+    assert_eq!(imported.version(), version, "nothing has changed");
+    imported
+        .addresses(&[Address::parse("hub2", 4222).unwrap()], default.clone())
+        .unwrap();
+    state.revoke(&name("h1")).unwrap();
+    state.enroll(&name("h2"), &prefixes(), servers(), true).unwrap();
+    state.enroll(&name("h3"), &prefixes(), servers(), false).unwrap();
+    import();
+    assert_ne!(imported.version(), version);
+    is_same();
+    assert_eq!(imported.addresses(&[], default).unwrap()[0].to_string(), "hub2:4222");
+
+    // One that ended half-way is completed; another fleet is not overwritten, and none is exported where none is.
+    fs::remove_file(copy.join(authority::KEY)).unwrap();
+    import();
+    assert_eq!(keys(&imported), keys(&state));
+    let other = StateDirectory::open(&path.with_file_name("other")).unwrap();
+    let before = keys(&other);
+    let refused = StateDirectory::import(other.path(), &StateDirectory::export(&path).unwrap()).unwrap_err();
+    assert!(refused.to_string().contains("another fleet"), "{refused}");
+    assert_eq!((keys(&other), other.enrolled().unwrap().len()), (before, 0));
+    let missing = path.with_file_name("missing");
+    assert!(matches!(StateDirectory::export(&missing), Err(EnrolError::NoState(_))));
+    assert!(!missing.exists());
+}
+
+#[test]
+fn what_is_no_export_is_refused() {
+    let (_directory, state) = state();
+    let text = StateDirectory::export(state.path()).unwrap().write();
+    let seed = fs::read_to_string(state.path().join(SIGNING)).unwrap();
+    for wrong in [
+        String::new(),
+        text.replace(seed.trim(), "SA"),
+        text.replace("BEGIN PRIVATE", "BEGIN"),
+        text.replace("signing", "sign"),
+    ] {
+        assert!(Export::read(&wrong).is_err(), "{wrong}");
+    }
+    assert!(Export::read(&text).is_ok());
+}

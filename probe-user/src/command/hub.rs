@@ -4,6 +4,7 @@ mod alert_events;
 pub mod args;
 pub mod config;
 pub mod enroll;
+pub mod export;
 pub mod output;
 pub mod run;
 pub mod site;

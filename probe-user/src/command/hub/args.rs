@@ -89,6 +89,10 @@ pub enum HubAction {
     Enroll(EnrollArgs),
     /// End the enrolment of a host: its credentials no longer work
     Revoke(RevokeArgs),
+    /// Print the keys and the enrolled hosts, for a second hub or as a backup: who has them controls the fleet
+    Export(ExportArgs),
+    /// Take up an export: make --state of it, or have it enrol the same hosts
+    Import(ImportArgs),
     /// Show who coordinates, hosts, ports, alerts and the worst pairs
     Status(StatusArgs),
 }
@@ -121,6 +125,20 @@ pub struct RevokeArgs {
     /// Name of the host
     #[arg(value_name = "HOST")]
     pub host: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Write the export to this file, which must not exist [default: standard output]
+    #[arg(short = 'o', long = "output", value_name = "FILE", id = "export")]
+    pub export: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// File of `kstamp hub export`; -: standard input
+    #[arg(value_name = "FILE")]
+    pub export: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -33,6 +33,8 @@ pub enum HubCommand {
     Run(Box<HubConfig>),
     Enroll(EnrollConfig),
     Revoke { fleet: FleetConfig, host: HostName },
+    Export(ExportConfig),
+    Import(ImportConfig),
     Status(StatusConfig),
 }
 
@@ -81,6 +83,20 @@ pub struct EnrollConfig {
 }
 
 #[derive(Debug, Clone)]
+pub struct ExportConfig {
+    pub state: PathBuf,
+    /// `None` for standard output.
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ImportConfig {
+    pub state: PathBuf,
+    /// `None` for standard input.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
 pub struct StatusConfig {
     pub source: Source,
     pub top: usize,
@@ -109,6 +125,14 @@ pub fn validate(args: HubArgs) -> Result<HubCommand, ConfigError> {
             fleet,
             host: host(&action.host)?,
         }),
+        Some(HubAction::Export(action)) => Ok(HubCommand::Export(ExportConfig {
+            state: fleet.state,
+            output: values::output(action.export),
+        })),
+        Some(HubAction::Import(action)) => Ok(HubCommand::Import(ImportConfig {
+            state: fleet.state,
+            file: (action.export.as_os_str() != "-").then_some(action.export),
+        })),
         Some(HubAction::Status(action)) => Ok(HubCommand::Status(status(fleet, listen, action)?)),
         None => Ok(HubCommand::Run(Box::new(HubConfig {
             fleet,

@@ -104,7 +104,8 @@ fn read_ca(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn create(path: &Path) -> Result<File> {
+/// Makes a file for secrets.
+pub(super) fn create(path: &Path) -> Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match file {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -1,0 +1,136 @@
+//! A copy of a state directory as one file, for a hub on another machine and as a backup.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use nkeys::KeyPair;
+use serde::{Deserialize, Serialize};
+
+use super::authority::{self, Authority};
+use super::error::{EnrolError, failed};
+use super::files::{make_directory, read, replace};
+use super::{ACCOUNTS, ADDRESSES, CONNECTION, Enrolled, SIGNING, ServerFile, StateDirectory, read_toml, write_toml};
+use crate::name::HostName;
+
+/// All that a hub of the same fleet needs. Who has it controls the fleet.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// The authority of the certificates, and its key (PEM).
+    authority: String,
+    authority_key: String,
+    /// Seed of the key that signs assignments.
+    signing: String,
+    /// Seed of the hubs' user.
+    connection: String,
+    /// Of the server that the hub starts.
+    #[serde(default)]
+    server: ServerFile,
+    #[serde(default)]
+    hosts: BTreeMap<HostName, Enrolled>,
+}
+
+impl Export {
+    pub fn read(text: &str) -> Result<Self, String> {
+        let export: Self = toml_edit::de::from_str(text).map_err(|error| error.message().to_owned())?;
+        for seed in [&export.signing, &export.connection] {
+            KeyPair::from_seed(seed).map_err(|error| format!("a seed in it is no NKey: {error}"))?;
+        }
+        Authority::check(&export.authority_key).map_err(|error| format!("the key of its authority: {error}"))?;
+        Ok(export)
+    }
+
+    pub fn write(&self) -> String {
+        write_toml(self)
+    }
+
+    /// The number of hosts and readers that are enrolled.
+    pub fn enrolled(&self) -> usize {
+        self.hosts.len()
+    }
+
+    fn secrets(&self) -> [(&'static str, &str); 4] {
+        // The key of the authority last, as where it is made.
+        [
+            (SIGNING, &self.signing),
+            (CONNECTION, &self.connection),
+            (authority::CERTIFICATE, &self.authority),
+            (authority::KEY, &self.authority_key),
+        ]
+    }
+}
+
+impl StateDirectory {
+    /// Of a directory that is there.
+    pub fn export(path: &Path) -> Result<Export, EnrolError> {
+        let key = path.join(authority::KEY);
+        if !fs::exists(&key).map_err(|source| failed("read", &key, source))? {
+            return Err(EnrolError::NoState(path.to_owned()));
+        }
+        let state = Self::open(path)?;
+        let _change = state.change()?;
+        let text = |name| read(&path.join(name));
+        Ok(Export {
+            authority: text(authority::CERTIFICATE)?,
+            authority_key: text(authority::KEY)?,
+            signing: text(SIGNING)?.trim().to_owned(),
+            connection: text(CONNECTION)?.trim().to_owned(),
+            server: state.server_file()?,
+            hosts: state.enrolled()?,
+        })
+    }
+
+    /// Makes a state directory of an export, or has one of the same fleet enrol the same hosts. Its own addresses stay.
+    pub fn import(path: &Path, export: &Export) -> Result<Self, EnrolError> {
+        let state = Self::prepare(path)?;
+        {
+            let _change = state.change()?;
+            let mut missing = Vec::new();
+            for (name, content) in export.secrets() {
+                match state.existing(name)? {
+                    Some(own) if own.trim() == content.trim() => {}
+                    Some(_) => return Err(EnrolError::OtherFleet(state.path)),
+                    None => missing.push((name, content)),
+                }
+            }
+            for (name, content) in missing {
+                state.write(name, content)?;
+            }
+            if state.existing(ADDRESSES)?.is_none() && !export.server.addresses.is_empty() {
+                state.write(ADDRESSES, &write_toml(&export.server))?;
+            }
+            make_directory(&state.hosts_directory())?;
+            let before = state.enrolled()?;
+            for (name, host) in &export.hosts {
+                if before.get(name) != Some(host) {
+                    replace(&state.host_file(name), &write_toml(host))?;
+                }
+            }
+            for name in before.keys().filter(|name| !export.hosts.contains_key(*name)) {
+                let path = state.host_file(name);
+                fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
+            }
+            if before != export.hosts || state.existing(ACCOUNTS)?.is_none() {
+                state.replace_accounts()?;
+            }
+        }
+        Ok(state)
+    }
+
+    fn existing(&self, name: &str) -> Result<Option<String>, EnrolError> {
+        let path = self.path().join(name);
+        match fs::exists(&path) {
+            Ok(true) => read(&path).map(Some),
+            Ok(false) => Ok(None),
+            Err(source) => Err(failed("read", &path, source)),
+        }
+    }
+
+    pub(super) fn server_file(&self) -> Result<ServerFile, EnrolError> {
+        match self.existing(ADDRESSES)? {
+            Some(_) => read_toml(&self.path().join(ADDRESSES)),
+            None => Ok(ServerFile::default()),
+        }
+    }
+}
