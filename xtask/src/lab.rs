@@ -178,6 +178,11 @@ impl Lab {
         namespace::path(&agent.namespace.replace("agent", "host"))
     }
 
+    /// The socket of the database of an agent's switch in [`Topology::Vxlan`].
+    pub fn ovsdb(&self, agent: &AgentNs) -> PathBuf {
+        state::directory(&agent.namespace.replace("agent", "host")).join(switch::DATABASE)
+    }
+
     /// Makes a router of a fleet drop all IPv4 packets from one host to another. Neither host is notified.
     pub fn black_hole(&self, from: &AgentNs, to: &AgentNs) -> Result<()> {
         fleet::set_black_hole(from, to, true)

@@ -88,6 +88,9 @@ impl RunArguments {
         }
         if self.hops {
             command.arg("--hops").arg("--host-netns").arg(lab.host_netns(place));
+            if !has_option(&self.extra, "--ovsdb") {
+                command.arg("--ovsdb").arg(lab.ovsdb(place));
+            }
         }
         if self.reports_hurts() && hops::samples_of(&self.extra).is_none() && place == lab.pair()[0] {
             command.arg("--samples").arg(self.samples(lab)?);
@@ -153,6 +156,14 @@ fn build() -> Result<PathBuf> {
     Ok(binary)
 }
 
+fn has_option(arguments: &[OsString], option: &str) -> bool {
+    let mut texts = arguments.iter().map(|argument| argument.to_string_lossy());
+    texts.any(|text| {
+        text.strip_prefix(option)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    })
+}
+
 /// Options whose value is a file that an agent writes.
 const FILES: [&str; 2] = ["--samples", "--output"];
 
@@ -198,6 +209,19 @@ mod tests {
             let given: Vec<_> = given.split(' ').map(OsString::from).collect();
             let far: Vec<_> = far.split(' ').map(OsString::from).collect();
             assert_eq!(with_own_files(&given, "agent2"), far);
+        }
+    }
+
+    #[test]
+    fn option_is_there_with_its_value_apart_or_not() {
+        for (given, is_there) in [
+            ("--ovsdb none", true),
+            ("--cold 5 --ovsdb=none", true),
+            ("--ovsdbs none", false),
+            ("none", false),
+        ] {
+            let given: Vec<_> = given.split(' ').map(OsString::from).collect();
+            assert_eq!(has_option(&given, "--ovsdb"), is_there, "{given:?}");
         }
     }
 

@@ -410,21 +410,47 @@ fn programs_are_filters() -> bool {
 }
 
 #[test]
-fn run_says_whether_a_delay_was_found() {
+fn run_says_whether_a_delay_was_found_and_names_the_switches() {
     if !can_run() {
         return;
     }
     let ms = delay().as_millis();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args("run --hops --duration 5s --interval 10ms --built".split(' '));
+    command.args("run --hops --format jsonl --duration 4s --interval 10ms --built".split(' '));
     command.arg(kstamp()).args(["--hurt", &format!("underlay:{ms}ms")]);
     let output = exec::output(&mut command).unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success(), "{stderr}");
-    assert!(stdout.contains("Hops to 10.1.1.6"), "{stdout}");
+    let records: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_type = |kind: &str| {
+        records
+            .iter()
+            .filter(|record| record["type"] == kind)
+            .collect::<Vec<_>>()
+    };
+    let split = of_type("hops")
+        .iter()
+        .any(|hops| hops["peer"] == "10.1.1.6" && count(hops, "both_halves") > 0);
+    assert!(split, "{stdout}");
+    let [near, far] = of_type("start")[..] else {
+        panic!("not two agents: {stdout}");
+    };
+    assert_names_of_switch(near, "port1", "ovs1", "172.31.1.2");
+    assert_names_of_switch(far, "port2", "ovs2", "172.31.1.1");
     let finding = stderr.lines().last().unwrap();
     let expected = format!("lab: --hurt underlay:{ms}ms: found there in ");
     assert!(finding.starts_with(&expected), "{stderr}");
     let share = finding.rsplit(['(', ' ']).nth(1).unwrap();
     assert!(share.parse::<f64>().unwrap() > 95.0, "{finding}");
+}
+
+/// The port, its bridge and its tunnel have the names that the switch's database has.
+fn assert_names_of_switch(start: &Value, port: &str, bridge: &str, remote: &str) {
+    let ovs = &start["ovs"];
+    assert_eq!(ovs["port"], port, "{start:#}");
+    assert_eq!(ovs["bridge"], bridge, "{start:#}");
+    let tunnel = &ovs["tunnels"][0];
+    assert_eq!(tunnel["name"], "vxlan0", "{start:#}");
+    assert_eq!(tunnel["key"], "42", "{start:#}");
+    assert_eq!(tunnel["remote_ip"], remote, "{start:#}");
 }

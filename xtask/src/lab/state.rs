@@ -106,7 +106,7 @@ impl State {
 
     /// Makes a directory for the files of the processes in `namespace`.
     pub(crate) fn make_directory(&mut self, namespace: &str) -> Result<PathBuf> {
-        let path = Path::new(DIRECTORY).join(namespace);
+        let path = directory(namespace);
         self.record(Step::Directory { path: path.clone() })?;
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(path)
@@ -177,9 +177,14 @@ impl Step {
     }
 }
 
+/// The directory for the files of the processes in `namespace`.
+pub(crate) fn directory(namespace: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(namespace)
+}
+
 /// A directory for files that are removed with the lab.
 pub(crate) fn scratch() -> PathBuf {
-    Path::new(DIRECTORY).join("scratch")
+    directory("scratch")
 }
 
 fn file() -> PathBuf {

@@ -12,6 +12,9 @@ use nix::unistd::Pid;
 use crate::exec;
 use crate::lab::namespace::{self, ip};
 
+/// The file name of the socket of the database.
+pub(crate) const DATABASE: &str = "db.sock";
+
 /// Time from SIGTERM to SIGKILL.
 const TERMINATION_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -68,7 +71,7 @@ impl Switch {
             datapath,
         };
         let at = |name: &str| directory.join(name).display().to_string();
-        let remote = format!("unix:{}", at("db.sock"));
+        let remote = format!("unix:{}", at(DATABASE));
         exec::capture(switch.program("ovsdb-tool").arg("create").arg(at("conf.db")))?;
         exec::capture(switch.program("ovsdb-server").args([
             at("conf.db"),
@@ -164,7 +167,7 @@ fn program(name: &str, namespace: &str, directory: &Path) -> Command {
 
 fn vsctl_options(directory: &Path) -> [String; 2] {
     [
-        format!("--db=unix:{}", directory.join("db.sock").display()),
+        format!("--db=unix:{}", directory.join(DATABASE).display()),
         "--timeout=10".to_owned(),
     ]
 }
