@@ -144,7 +144,8 @@ pub fn from_answer(packet: &[u8]) -> Option<Answer> {
     }
     let probes = (0..probes).map(|_| read_stamps(&mut body, hooks.len()));
     let mut probes = probes.collect::<Option<Vec<_>>>()?;
-    for _ in 0..body.u8()? {
+    // Nothing follows the probes of a version without these waits that fill the packet.
+    for _ in 0..body.u8().unwrap_or(0) {
         let (index, place, wait_ns) = (body.u8()?, body.u8()?, body.u32()?);
         let (_, stamps) = probes.get_mut(usize::from(index))?;
         stamps.note_softirq(Mark::at(place, 0)?, wait_ns.into());

@@ -120,6 +120,31 @@ fn probes_that_do_not_fit_are_left_out() {
     assert_eq!(from_answer(&reply), Some(given));
 }
 
+/// Such a version leaves no room for the number of waits where its probes fill the packet.
+#[test]
+fn a_full_answer_of_a_version_without_waits_for_a_processor_is_read() {
+    let asked = example(0..26);
+    let hooks = vec![
+        hook("tap1", Role::Leg),
+        hook("vx", Role::Tunnel),
+        hook("ens", Role::Nic),
+    ];
+    let given = Answer {
+        nonce: 5,
+        hooks,
+        complete_ns: 1,
+        probes: asked.probes.iter().map(|&seq| (seq, passed(u64::from(seq)))).collect(),
+    };
+    let mut full = answer(&packet(&asked), &given, ARRIVAL).unwrap();
+    let mut last = Vec::new();
+    write_stamps(&mut last, 25, &passed(25));
+    let (count_at, last_at) = (BODY + 8 + 1 + 3 * 2 + 9, PACKET_LEN - last.len());
+    assert_eq!((full[count_at], &full[last_at..]), (25, &vec![0; last.len()][..]));
+    full[count_at] = 26;
+    full[last_at..].copy_from_slice(&last);
+    assert_eq!(from_answer(&full), Some(given));
+}
+
 #[test]
 fn a_stamp_long_after_the_first_is_left_out_and_admitted_to() {
     let mut stamps = passed(1_000);
