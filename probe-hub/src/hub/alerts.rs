@@ -443,7 +443,9 @@ impl Alerts {
         let key = alert.key();
         let host = key.1.host();
         let kept_of_host = self.kept_of.get(host).copied().unwrap_or_default();
-        let is_full = self.entries.len() >= MAX_KEPT || kept_of_host >= MAX_KEPT_OF_HOST;
+        // There are no more of these than hosts, and what hosts say must not hide them.
+        let is_about_host = matches!(key.1, Subject::Host { .. });
+        let is_full = !is_about_host && (self.entries.len() >= MAX_KEPT || kept_of_host >= MAX_KEPT_OF_HOST);
         match self.entries.entry(key.clone()) {
             Slot::Occupied(mut slot) => {
                 let entry = slot.get_mut();
@@ -507,7 +509,10 @@ impl Alerts {
         }
         let room = MAX_SHOWN.saturating_sub(self.shown);
         let mut next = Vec::new();
-        for alert in self.in_stage(Stage::Beyond) {
+        // A peer that comes and goes uses up the share of those that probe it: what has lasted for longest must go first.
+        let mut waiting: Vec<&Alert> = self.in_stage(Stage::Beyond).collect();
+        waiting.sort_by_key(|alert| (!matches!(alert.subject, Subject::Host { .. }), alert.since_ns));
+        for alert in waiting {
             let of_host = shown.entry(alert.subject.host()).or_default();
             if next.len() < room && self.has_room(&alert.subject, *of_host, now_ns) {
                 *of_host += 1;

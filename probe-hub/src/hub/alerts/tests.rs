@@ -295,6 +295,40 @@ fn a_host_that_changes_its_mind_raises_few_alerts() {
     assert_eq!(raised, ["a", "c/p -> b/p"]);
 }
 
+/// The peer decides how often it answers, but the share is that of the host that probes it.
+#[test]
+fn a_peer_that_comes_and_goes_does_not_hide_another_that_is_silent() {
+    let mut alerts = Alerts::default();
+    let silent_since = |to: &str, since_s: u64| Silent {
+        since_ns: since_s * S,
+        ..silent("a/p", to, Some(Direction::Forward))
+    };
+    let flapping: Vec<String> = (0..64).map(|number| format!("b/p{number}")).collect();
+    for to in flapping.iter().cycle().take(MAX_OF_HOST) {
+        alerts.silent(silent_since(to, 4), 5 * S);
+        alerts.answering(port("a/p"), port(to), 5 * S, 5 * S);
+    }
+    alerts.silent(silent_since("c/p", 4), 5 * S);
+    for to in &flapping {
+        alerts.silent(silent_since(to, 6), 6 * S);
+    }
+    assert_eq!((alerts.raised().count(), alerts.more()), (0, 65));
+    alerts.tick(&hosts(&[("a", 1), ("b", 1), ("c", 1)]), well, 12 * S);
+    let raised: Vec<_> = alerts.raised().map(|alert| alert.subject.to_string()).collect();
+    assert_eq!(raised, ["a/p -> c/p"]);
+}
+
+#[test]
+fn what_a_host_says_does_not_hide_that_it_is_down() {
+    let mut alerts = Alerts::default();
+    for number in 0..MAX_KEPT_OF_HOST {
+        alerts.silent(silent("a/p", &format!("b{number}/p"), Some(Direction::Forward)), 5 * S);
+    }
+    alerts.tick(&hosts(&[("a", 60), ("b", 1)]), well, 65 * S);
+    let raised: Vec<_> = alerts.raised().map(|alert| alert.subject.to_string()).collect();
+    assert_eq!((raised, alerts.dropped()), (vec!["a".to_owned()], 0));
+}
+
 #[test]
 fn one_host_does_not_fill_what_is_kept() {
     let mut alerts = Alerts::default();
