@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::authority::{self, Authority};
 use super::error::{EnrolError, failed};
 use super::files::{make_directory, read, replace};
-use super::{ACCOUNTS, ADDRESSES, CONNECTION, Enrolled, SIGNING, ServerFile, StateDirectory, read_toml, write_toml};
+use super::{
+    ACCOUNTS, ADDRESSES, CONNECTION, Enrolled, SIGNING, ServerFile, StateDirectory, accounts, read_toml, write_toml,
+};
 use crate::name::HostName;
 
 /// All that a hub of the same fleet needs. Who has it controls the fleet.
@@ -111,8 +113,10 @@ impl StateDirectory {
                 let path = state.host_file(name);
                 fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
             }
-            if before != export.hosts || state.existing(ACCOUNTS)?.is_none() {
-                state.replace_accounts()?;
+            // Also after an import that ended before it replaced them: else a host that is taken out keeps its access.
+            let accounts = accounts::text(&state.key(CONNECTION)?.public_key(), &state.enrolled()?);
+            if state.existing(ACCOUNTS)?.as_ref() != Some(&accounts) {
+                state.write(ACCOUNTS, &accounts)?;
             }
         }
         Ok(state)

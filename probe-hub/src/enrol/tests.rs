@@ -196,6 +196,14 @@ fn an_import_is_of_the_same_fleet_and_follows_later_ones() {
     is_same();
     assert_eq!(imported.addresses(&[], default).unwrap()[0].to_string(), "hub2:4222");
 
+    // One that ended before it replaced the accounts.
+    let outdated = accounts(&imported);
+    state.revoke(&name("h3")).unwrap();
+    import();
+    imported.write(ACCOUNTS, &outdated).unwrap();
+    import();
+    is_same();
+
     // One that ended half-way is completed; another fleet is not overwritten, and none is exported where none is.
     fs::remove_file(copy.join(authority::KEY)).unwrap();
     import();
