@@ -228,7 +228,7 @@ async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem>
     // It looks at this host's certificate after the handshake, from the client's point of view, and then waits for the client.
     match timeout(Duration::from_secs(1), stream.read_u8()).await {
         Ok(Err(error)) => Err(refused(format!(
-            "it does not accept the certificate of {0} ({error}); check both clocks, and run `kstamp hub enroll {0} --replace`",
+            "it does not accept the certificate of {0} ({error}); check both clocks, and run `kstamp hub enroll {0} --replace` with its --prefix or --reader",
             credentials.name
         ))),
         _ => Ok(()),

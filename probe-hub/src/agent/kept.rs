@@ -83,7 +83,7 @@ impl Kept {
                 let why = error.to_string();
                 if self.ignored.is_new(&why) {
                     warn!(
-                        "an assignment is ignored: {why}. If the hub has a new key, run `kstamp hub enroll {} --replace`",
+                        "an assignment is ignored: {why}. If the hub has a new key, run `kstamp hub enroll {} --prefix PREFIX --replace`",
                         self.port.host
                     );
                 }

@@ -285,7 +285,7 @@ impl Worker {
             async_nats::Event::ClientError(error) if authorization_is_violated(&error) => {
                 let name = &self.config.credentials.name;
                 let reason = format!(
-                    "it does not know the key of {name}, or no longer; run `kstamp hub enroll {name} --replace` and use the new file"
+                    "it does not know the key of {name}, or no longer; run `kstamp hub enroll {name} --prefix PREFIX --replace` and use the new file"
                 );
                 self.set_state(State::Refused, &reason);
             }

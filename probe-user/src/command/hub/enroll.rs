@@ -40,7 +40,7 @@ pub fn enroll(config: &EnrollConfig) -> Result<()> {
             .and_then(|()| file.sync_all())
             .with_context(|| {
                 format!(
-                    "cannot write the credentials; `kstamp hub enroll --replace {}` makes others",
+                    "cannot write the credentials; `kstamp hub enroll {} --replace` with the same options makes others",
                     config.host
                 )
             })?,
@@ -104,7 +104,7 @@ fn read_ca(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// Makes a file for secrets.
+/// Makes a file that only its owner may read; fails if it exists.
 pub(super) fn create(path: &Path) -> Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match file {
