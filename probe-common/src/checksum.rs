@@ -59,8 +59,8 @@ impl Sum {
     /// The 16-bit sum in memory order, not complemented.
     #[inline(always)]
     pub fn fold(self) -> [u8; 2] {
-        // The upper half of the sum of a word and of the word with its halves exchanged is the sum of both halves, with the
-        // carry of the lower half added to it, and so the carry of the upper one.
+        // Two steps: to 32 bits and to 16. Each adds a word to itself with its halves exchanged. The upper half is then the sum
+        // of both halves, and gets the carry of the lower half: the end-around carry (RFC 1071).
         let long = self.0.wrapping_add(self.0.rotate_left(32)) >> 32;
         let word = long + (long << 16) + (long >> 16);
         ((word >> 16) as u16).to_ne_bytes()

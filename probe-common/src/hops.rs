@@ -54,12 +54,12 @@ pub struct HopRecord {
 
 const _: () = assert!(size_of::<HopRecord>() == 56 && align_of::<HopRecord>() == 8);
 
-/// One probe or reply that came in by a device late, because the processor received packets late.
+/// One probe or reply that the processor received late from a device.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LateHopRecord {
     pub record: HopRecord,
-    /// From when the processor was to receive packets (the NET_RX softirq was raised) until it did; at least [`MIN_WAIT_NS`].
+    /// From the raise of the processor's NET_RX softirq until it ran; at least [`MIN_WAIT_NS`].
     pub waited_ns: u64,
 }
 

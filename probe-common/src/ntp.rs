@@ -5,7 +5,7 @@ pub const UNIX_EPOCH_IN_NTP: u64 = 2_208_988_800;
 
 pub const NS_PER_S: u64 = 1_000_000_000;
 
-/// A time in whole seconds since 1970 and nanoseconds within the second (below 10⁹).
+/// UTC in whole seconds since 1970 and nanoseconds within the second (below 10⁹).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnixTime {
     seconds: u64,
@@ -21,7 +21,7 @@ impl UnixTime {
         }
     }
 
-    /// Another time. Within the same second that takes no division.
+    /// The time `unix_ns`. Takes no division if it is within the same second.
     #[inline(always)]
     pub fn moved_to(self, unix_ns: u64) -> Self {
         let ns = unix_ns.wrapping_sub(self.seconds * NS_PER_S);

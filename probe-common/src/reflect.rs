@@ -123,8 +123,8 @@ pub trait BaseFrame: Frame {
         (sum(0, FIELDS), sum(FIELDS, stamp::BASE_LEN))
     }
 
-    /// Ports and session identifier: [`rest`](crate::abi::ReflectorSessionKey::rest) of the key of its session. A packet with something where a sender leaves zeros
-    /// has no session identifier.
+    /// Ports and session identifier: [`rest`](crate::abi::ReflectorSessionKey::rest) of the key of its session.
+    /// `has_ssid`: the sender left zeros where a base packet has them; else the packet has no session identifier.
     #[inline(always)]
     fn session(&self, has_ssid: bool) -> u64 {
         let bytes = self.bytes();

@@ -86,9 +86,9 @@ pub fn into_reply(packet: &mut [u8], fields: &ReplyFields) -> bool {
     true
 }
 
-/// Turns a base test packet into its reply, and returns the sum of what is new in it. All else that is not zero are the
-/// probe's fields up to the session identifier, at other places. `transmit` gives T3 and is called as late as possible. The
-/// arguments are those of [`ReplyFields`].
+/// Turns a base test packet into its reply, and returns the sum of the new fields. Besides these, the reply has the probe's
+/// fields up to the session identifier, some at other places, and zeros. `transmit` gives T3 and is called as late as possible.
+/// The arguments are those of [`ReplyFields`].
 ///
 /// Each field is added as it is written: to read it back from the packet would cost the kernel programs time.
 #[inline(always)]

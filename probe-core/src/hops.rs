@@ -109,7 +109,7 @@ impl Hops {
         }
     }
 
-    /// Takes another configuration from now on.
+    /// Uses `config` from now on.
     pub fn reconfigure(&mut self, config: HopsConfig, now_ns: u64) {
         self.shared.config = config;
         self.shared

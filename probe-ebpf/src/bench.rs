@@ -4,8 +4,8 @@
 //! own reply the second time. Hence pairs of programs: one only makes the packet a fresh probe again, the other does the
 //! same and then runs the measured function. The difference is the cost.
 //!
-//! Two programs reflect. The compiler inlines what only one program calls, as in `main.rs`, so all functions and closures on
-//! the way of a probe are inlined by force.
+//! Two programs reflect here, and one in `main.rs`. The compiler inlines large code only if one program calls it, so all functions
+//! and closures on the path of a probe are inlined by force.
 
 #![no_std]
 #![no_main]

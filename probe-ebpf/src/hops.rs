@@ -97,7 +97,7 @@ fn observe(context: &TcContext, direction: u8) -> Option<()> {
     write(record)
 }
 
-/// `None` if there is no room.
+/// `None` if the ring buffer has no room: then the record is counted as lost.
 #[inline(always)]
 fn write<T: 'static>(record: T) -> Option<()> {
     let Some(mut entry) = HOP_RECORDS.reserve::<T>(0) else {

@@ -1,13 +1,13 @@
-//! How long the packets that a processor receives now had waited for it: from the raise of its NET_RX softirq until it ran.
+//! How long a processor was late to receive packets: from the raise of its NET_RX softirq until it ran.
 //!
-//! Optional: without the programs no packet has waited.
+//! Optional: if these programs are not attached, all waits are 0.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::RawTracePointContext;
 
-/// Of each processor; one entry.
+/// One entry for each processor.
 #[map]
 static HOP_SOFTIRQ: PerCpuArray<Softirq> = PerCpuArray::with_max_entries(1, 0);
 
@@ -23,12 +23,12 @@ struct Softirq {
 /// Number of the softirq that receives packets (`NET_RX_SOFTIRQ`, `include/linux/interrupt.h`).
 const NET_RX: u32 = 3;
 
-/// `softirq_raise(vec_nr)`: a softirq is to run. The kernel says so again while it is pending.
+/// `softirq_raise(vec_nr)`: a softirq is to run. The kernel may raise it again while it is pending.
 #[raw_tracepoint(tracepoint = "softirq_raise")]
 fn kstamp_rx_raise(context: RawTracePointContext) -> i32 {
     if let Some(softirq) = of_this_processor(&context) {
-        // SAFETY: the entry is this processor's own. An interrupt that raises the softirq between two accesses of the
-        // program below is not noted, so that the next run has not waited.
+        // SAFETY: the entry is this processor's own. If an interrupt raises the softirq between two accesses of the program
+        // below, the raise is not noted, and the next run counts as one without a wait.
         unsafe {
             if (&raw const (*softirq).raised_ns).read_volatile() == 0 {
                 (&raw mut (*softirq).raised_ns).write_volatile(bpf_ktime_get_ns());
@@ -54,7 +54,7 @@ fn kstamp_rx_entry(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// `softirq_exit(vec_nr)`: a softirq has run. Packets may be received outside of it, as by a thread of the device.
+/// `softirq_exit(vec_nr)`: a softirq has run. Packets may also be received outside of it, for instance by threaded NAPI.
 #[raw_tracepoint(tracepoint = "softirq_exit")]
 fn kstamp_rx_exit(context: RawTracePointContext) -> i32 {
     if let Some(softirq) = of_this_processor(&context) {
@@ -64,7 +64,7 @@ fn kstamp_rx_exit(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// `None` if the event is of another softirq.
+/// The entry of this processor; `None` if the event is about another softirq than NET_RX.
 #[inline(always)]
 fn of_this_processor(context: &RawTracePointContext) -> Option<*mut Softirq> {
     let number: u32 = context.arg(0);

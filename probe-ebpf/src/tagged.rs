@@ -26,7 +26,7 @@ fn find_memory(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// Keeps the processor from receiving packets for a millisecond or more: a packet leaves with softirqs disabled.
+/// Keeps the processor from receiving packets for a millisecond or more: packets leave with softirqs disabled.
 #[classifier]
 fn hog(_: TcContext) -> i32 {
     for _ in 0..50_000 {

@@ -22,7 +22,7 @@ pub enum NetnsError {
 
 fn cause(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::EINVAL) => "it is no network namespace; `ip netns` lists those in /run/netns".to_owned(),
+        Some(libc::EINVAL) => "it is not a network namespace; `ip netns` lists those in /run/netns".to_owned(),
         Some(libc::EPERM | libc::EACCES) => format!("{error}; run kstamp as root of the host"),
         _ => error.to_string(),
     }
@@ -90,11 +90,11 @@ mod tests {
         let _listener = UnixListener::bind(&socket).unwrap();
         for (path, why) in [
             (directory.join("no-such"), "No such file"),
-            (text, "it is no network namespace"),
-            (pipe, "it is no network namespace"),
+            (text, "it is not a network namespace"),
+            (pipe, "it is not a network namespace"),
             (socket, "No such device or address"),
-            (directory.clone(), "it is no network namespace"),
-            (PathBuf::from("/proc/self/ns/mnt"), "it is no network namespace"),
+            (directory.clone(), "it is not a network namespace"),
+            (PathBuf::from("/proc/self/ns/mnt"), "it is not a network namespace"),
         ] {
             let error = spawn("test", Some(&path), || panic!("it is nowhere")).unwrap_err();
             let error = error.to_string();

@@ -80,7 +80,7 @@ impl StateDirectory {
         Ok(state)
     }
 
-    /// Opens it, or makes one that is empty.
+    /// Opens the directory, or makes an empty one.
     fn prepare(path: &Path) -> Result<Self, EnrolError> {
         let state = Self { path: path.to_owned() };
         // Others may have directories beside it.

@@ -372,7 +372,8 @@ fn a_device_that_goes_and_comes_back_is_observed_again_by_a_thread_without_other
     assert!(watchers.iter().any(is_reduced), "{watchers:?}");
 }
 
-/// A device in `namespace` at which each packet keeps its sender's processor from receiving others.
+/// Makes a device in `namespace` at which each packet keeps its sender's processor from receiving packets. It stays so until the
+/// program is dropped.
 fn hog(namespace: &str) -> Ebpf {
     static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-test-programs"));
     command(&format!("ip -n {namespace} link add hog type veth peer name sink"));
@@ -397,7 +398,7 @@ fn stay_on(processor: usize) {
     sched_setaffinity(Pid::from_raw(0), &only).unwrap();
 }
 
-/// Before all ordinary threads.
+/// Gives this thread a real-time priority, so that it runs before all ordinary ones.
 fn go_first() {
     let priority = libc::sched_param { sched_priority: 1 };
     // SAFETY: the parameter is valid for the call.
@@ -405,8 +406,8 @@ fn go_first() {
     assert_eq!(status, 0);
 }
 
-/// Between `u1` and `u2` a packet waits for nothing but the processor that receives it. Of each probe: that time, and how long
-/// the processor is said to have been late.
+/// The time of each probe from `u1` to `u2`, and the wait for the processor that its stamp reports, in nanoseconds. Between these
+/// two devices a packet waits for nothing but the processor that receives it.
 fn waits(hosts: &Hosts, ends: &mut [Observers; 2], sequences: std::ops::Range<u32>) -> Vec<(u64, u64)> {
     ends.iter_mut().for_each(|end| drop(drain(end)));
     thread::scope(|scope| {
@@ -464,7 +465,7 @@ fn a_processor_that_is_late_is_told_from_a_slow_line() {
         late
     });
     let prompt = waits(&hosts, &mut ends, 100..200);
-    // Others may keep this processor from sending, which is part of no wait, and may have raised the softirq before.
+    // Other threads may keep this processor from sending, which is in no wait, and may have raised the softirq before.
     let is_told = |&(took_ns, waited_ns): &(u64, u64)| (took_ns / 2..=took_ns + MIN_WAIT_NS).contains(&waited_ns);
     let slow: Vec<_> = late.iter().filter(|(took_ns, _)| *took_ns >= 4 * MIN_WAIT_NS).collect();
     let told = slow.iter().filter(|wait| is_told(wait)).count();

@@ -118,7 +118,7 @@ impl ReflectorSessionKey {
         place(mixed(self.source.hash() ^ self.destination.hash().rotate_left(16)) ^ self.rest())
     }
 
-    /// The key for two addresses and what [`Self::rest`] gives.
+    /// The key of two addresses and the word of [`Self::rest`].
     #[inline(always)]
     pub fn new(source: Address, destination: Address, rest: u64) -> Self {
         Self {
@@ -131,7 +131,7 @@ impl ReflectorSessionKey {
         }
     }
 
-    /// All but the addresses, as one word: ports, and session identifier, as they are on the wire.
+    /// All but the addresses, as one word: ports and session identifier, in memory order as on the wire.
     #[inline(always)]
     pub fn rest(&self) -> u64 {
         u64::from(self.source_port)

@@ -83,7 +83,7 @@ impl Asking {
         }
     }
 
-    /// Probes have another timeout from now on.
+    /// The timeout of probes changes.
     pub fn set_timeout(&mut self, timeout_ns: u64) {
         self.max_answer_ns = timeout_ns.max(MIN_ANSWER_NS);
         self.answer_ns = self.answer_ns.min(self.max_answer_ns);

@@ -1,4 +1,4 @@
-//! Why a probe took long.
+//! The cause of an outlier.
 
 use crate::direction::Direction;
 use crate::hops::event::{Cause, Excess};
@@ -6,14 +6,15 @@ use crate::hops::stamp::{Part, Segment};
 use crate::hops::stamps::Stamps;
 use crate::hops::traversal::{Stretch, Traversals};
 
-/// What one host knows of the probe.
+/// What one host has seen of the probe and its reply.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     pub stamps: Stamps,
     pub traversals: Traversals,
 }
 
-/// Why `largest` took long.
+/// Why `largest` took long. An upcall that explains it goes before a late processor. `own` and `far`: this host and the
+/// reflector's, `None` if their devices did not see the probe.
 pub(super) fn cause(largest: Excess, own: Option<&Seen>, far: Option<&Seen>) -> Cause {
     let upcall = match largest.part.segment {
         Segment::OwnSwitch => upcall(largest, own, false),
@@ -32,6 +33,7 @@ pub(super) fn cause(largest: Excess, own: Option<&Seen>, far: Option<&Seen>) -> 
         .unwrap_or(other)
 }
 
+/// The wait for ovs-vswitchd, if it explains the excess. `far`: `seen` is of the reflector's host.
 fn upcall(largest: Excess, seen: Option<&Seen>, far: bool) -> Option<Cause> {
     let direction = largest.part.direction?;
     let wait_ns = u64::from(seen?.stamps.upcall_ns(direction));
@@ -42,7 +44,7 @@ fn upcall(largest: Excess, seen: Option<&Seen>, far: bool) -> Option<Cause> {
     })
 }
 
-/// A wait for a processor that ended in the largest part.
+/// A wait for a processor that lies in the largest part, if it explains the excess. `far`: `seen` is of the reflector's host.
 fn cpu(largest: Excess, seen: Option<&Seen>, far: bool) -> Option<Cause> {
     let seen = seen?;
     [Direction::Forward, Direction::Backward]
@@ -70,7 +72,7 @@ fn cpu(largest: Excess, seen: Option<&Seen>, far: bool) -> Option<Cause> {
         })
 }
 
-/// A short wait explains no long delay, and no wait is longer than the delay: a peer may write anything.
+/// A wait explains a delay if it is at least half of the excess, and no longer than the delay. A peer may report any wait.
 fn explains(largest: Excess, wait_ns: u64) -> bool {
     let excess_ns = largest.took_ns.saturating_sub(largest.ordinary_ns.unwrap_or(0));
     wait_ns > 0 && (excess_ns / 2..=largest.took_ns).contains(&wait_ns)
@@ -85,7 +87,7 @@ mod tests {
     const FORWARD: Option<Direction> = Some(Direction::Forward);
     const BACKWARD: Option<Direction> = Some(Direction::Backward);
 
-    /// A leg, a tunnel device and a NIC, and how long before the stamp at each the packet that comes in by it had waited.
+    /// A leg, a tunnel device and a NIC. `waits`: by direction, the wait for the processor before the stamp at each of them.
     fn seen(waits: [[u64; 3]; 2], is_own: bool) -> Seen {
         let roles = [Role::Leg, Role::Tunnel, Role::Nic].map(|role| Hook {
             device: String::new(),
@@ -160,7 +162,7 @@ mod tests {
             waits
         };
         let (forward, backward) = (Direction::Forward, Direction::Backward);
-        // In the order in which the probe and its reply come by.
+        // In the order in which the probe and its reply pass them.
         let places = [
             (false, forward, 0, Segment::OwnSwitch),
             (true, forward, 2, Segment::Underlay),

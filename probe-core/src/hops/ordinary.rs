@@ -61,7 +61,7 @@ impl Ordinary {
         self.threshold_ns
     }
 
-    /// The part that exceeds its ordinary value by most; `None` if the rest exceeds its own by more. The underlay has a
+    /// The part that exceeds its ordinary time by most; `None` if the rest exceeds its own by more. The underlay has a
     /// direction if `clock` backs it.
     pub fn largest(&self, split: &Split, clock: Option<OneWayClock>) -> Option<Excess> {
         let excess = |took_ns: u64, place: usize| took_ns.saturating_sub(self.medians_ns[place].unwrap_or(0));
@@ -80,8 +80,8 @@ impl Ordinary {
         }))
     }
 
-    /// The direction of the underlay that exceeds its ordinary value by more; `None` if the error of `clock` may be as large as
-    /// the difference.
+    /// The direction of the underlay that exceeds its ordinary time by more; `None` if the error of `clock` can explain the
+    /// difference.
     fn one_way(&self, split: &Split, clock: OneWayClock) -> Option<Excess> {
         let took_ns = split.underlay_by(clock)?;
         let [Some(forward_ns), Some(backward_ns)] = self.underlay_ns else {
@@ -89,7 +89,7 @@ impl Ordinary {
         };
         let ordinary_ns = [forward_ns, backward_ns];
         let [forward, backward] = [0, 1].map(|at| i128::from(took_ns[at]) - i128::from(ordinary_ns[at]));
-        // An error of the clock is added to one direction and taken from the other, now and in what is ordinary.
+        // An error of the clock makes one direction longer and the other shorter, both now and in the ordinary times.
         let error = 4 * i128::from(clock.bound_ns().unwrap_or(0));
         if (forward - backward).abs() <= error {
             return None;

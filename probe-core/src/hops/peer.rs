@@ -80,7 +80,7 @@ pub(super) struct Resolved {
     /// T1, or when the kernel got it.
     pub sent_ns: u64,
     pub outcome: Outcome,
-    /// The clocks of both hosts said in the reply that they are synchronised.
+    /// Both hosts said that their clocks are synchronised, and the stamps do not refute it.
     pub is_synced: bool,
     /// With a reply in time.
     pub trip: Option<Trip>,
@@ -110,7 +110,7 @@ pub(super) struct Peer {
     expected_own: Expected,
     expected_far: Expected,
     ordinary: Ordinary,
-    /// What one-way delays of the last window rest on.
+    /// What backs the one-way delays of the last window.
     clock: Option<OneWayClock>,
     /// The last outcome or window.
     pub used_ns: u64,
@@ -302,7 +302,7 @@ impl Peer {
         traversals: [Option<Traversals>; 2],
         is_complete: bool,
     ) -> Outlier {
-        // That of its own window is not known yet.
+        // The clock of the last window: that of the probe's own window is not known yet.
         let clock = self.clock.filter(|clock| match clock {
             OneWayClock::Synced { .. } => settled.probe.is_synced,
             OneWayClock::SameClock | OneWayClock::Estimated { .. } => true,
@@ -410,7 +410,8 @@ struct Settled {
     far: Option<FarStamps>,
 }
 
-/// Why `largest` took long; `None` where a wait for ovs-vswitchd may have been lost. `is_complete`: nothing of this host was.
+/// Why `largest` took long; `None` if it may have been an upcall that was lost. `is_complete`: no stamp or upcall of this host
+/// was lost.
 fn known_cause(largest: Excess, settled: &Settled, [own, far]: [Option<Seen>; 2], is_complete: bool) -> Option<Cause> {
     let is_complete = match largest.part.segment {
         Segment::OwnSwitch => is_complete,

@@ -222,7 +222,7 @@ impl Split {
             .map(|(_, took_ns)| took_ns)
     }
 
-    /// The underlay forward and backward, as `clock` has them.
+    /// The underlay forward and backward in nanoseconds, as `clock` has them.
     pub(super) fn underlay_by(&self, clock: OneWayClock) -> Option<[i64; 2]> {
         match clock {
             OneWayClock::SameClock | OneWayClock::Synced { .. } => self.underlay_by_clocks_ns,

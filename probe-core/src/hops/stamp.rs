@@ -45,7 +45,7 @@ pub struct HopStamp {
     pub seq: u32,
     /// `CLOCK_MONOTONIC` of this host.
     pub mono_ns: u64,
-    /// How long the processor that received it there had been to receive packets before it did; 0 if it was not long.
+    /// How late the processor received it there: from the raise of its NET_RX softirq until it ran; 0 for short waits.
     pub softirq_ns: u64,
 }
 

@@ -14,7 +14,7 @@ pub struct Stamps {
     place: [u8; MAX_STAMPS],
     count: u8,
     is_cut: bool,
-    /// As [`Mark::place`]: where the packet came in after `softirq_ns`.
+    /// The longest wait for a processor by direction, and as [`Mark::place`], where the packet came in then.
     softirq_place: [u8; 2],
     softirq_ns: [u32; 2],
     upcall_ns: [u32; 2],
@@ -46,8 +46,8 @@ impl Stamps {
         self.upcall_ns[direction as usize]
     }
 
-    /// The processor received the packet late at `mark`. The longest wait of each direction counts, and of a wait that several
-    /// devices see, the first of them.
+    /// The processor received the packet late at `mark`. The longest wait of each direction counts. If several devices see it,
+    /// the first one counts.
     pub fn note_softirq(&mut self, mark: Mark, wait_ns: u64) {
         let Some(place) = mark.place() else { return };
         let wait_ns = u32::try_from(wait_ns).unwrap_or(u32::MAX);

@@ -62,7 +62,7 @@ impl Table {
         }
     }
 
-    /// Keeps stamps for another time from now on.
+    /// Keeps stamps for `keep_ns` from now on.
     pub fn set_keep(&mut self, keep_ns: u64, now_ns: u64) {
         self.since_ns = self.since_ns.max(now_ns.saturating_sub(self.keep_ns));
         self.keep_ns = keep_ns;

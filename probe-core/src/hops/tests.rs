@@ -81,7 +81,7 @@ struct World {
     events: Vec<(u64, Event)>,
     outcomes: Vec<HopEvent>,
     questions: u32,
-    /// At this station, the processor receives packets late.
+    /// The station where the processor receives packets late, and how late.
     softirq_ns: Option<(usize, u64)>,
     /// Whether a question arrives, by its number.
     arrives: fn(u32) -> bool,

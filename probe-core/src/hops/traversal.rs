@@ -85,7 +85,7 @@ impl Expected {
     }
 }
 
-/// Where a packet waited before it came in by a device.
+/// The stretch of the path that a packet passed before it came in by a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stretch {
     Underlay,
@@ -174,7 +174,7 @@ impl Traversal {
         }
     }
 
-    /// What ends at or contains the stamp `at_ns`; `None` if it is not known.
+    /// The stretch that ends at the stamp `at_ns` or contains it; `None` if it is not known.
     pub fn stretch_before(&self, at_ns: u64) -> Option<Stretch> {
         let (edge_ns, switch_ns) = (self.edge_ns()?, self.switch_ns()?);
         match self.is_out {

@@ -58,7 +58,7 @@ impl Durations {
         all.for_each(Distribution::clear);
     }
 
-    /// Of the underlay forward and backward, as `clock` has them.
+    /// The distributions of the underlay forward and backward, as `clock` has them.
     fn one_way(&self, clock: OneWayClock) -> &[Distribution; 2] {
         match clock {
             OneWayClock::SameClock | OneWayClock::Synced { .. } => &self.by_clocks,

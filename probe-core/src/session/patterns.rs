@@ -74,12 +74,15 @@ pub(super) struct Reordering {
     leaders: usize,
 }
 
-/// Leading replies without another between them, of probes without a gap: replies in order are one run, however many.
+/// A run of leading replies: they arrived one after the other, and so were their probes sent. All replies that arrive in order
+/// are one run.
 #[derive(Debug, Clone, Copy, Default)]
 struct Leaders {
-    /// Arrival number of the first, and index of its probe.
+    /// Arrival number of the first.
     place: u64,
+    /// Index of its probe.
     index: u64,
+    /// How many there are.
     number: u64,
 }
 
@@ -118,7 +121,7 @@ impl Reordering {
 
     fn lead(&mut self, place: u64, index: u64) {
         if self.leaders == MAX_LEADERS {
-            self.forget_oldest();
+            self.evict_oldest();
         }
         self.leaders += 1;
         let Leaders {
@@ -138,7 +141,7 @@ impl Reordering {
         };
     }
 
-    fn forget_oldest(&mut self) {
+    fn evict_oldest(&mut self) {
         self.leaders -= 1;
         let oldest = self.older.front_mut().unwrap_or(&mut self.newest);
         oldest.drop_first();
@@ -202,7 +205,7 @@ mod tests {
     proptest! {
         #[test]
         fn runs_have_the_extents_of_their_replies(
-            // Mostly the next number, at times one further on or one before.
+            // Mostly the next index, at times a later or an earlier one.
             steps in prop::collection::vec(prop_oneof![8 => Just(1_i64), 1 => 2..5_i64, 2 => -600..1_i64], 1..2_000),
         ) {
             let mut highest = 1_000_i64;

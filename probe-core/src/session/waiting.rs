@@ -1,13 +1,14 @@
 //! Delays that wait for their distributions.
 //!
-//! Each reply has several delays, and each of them a distribution of its own. With very many peers none of these is in the
-//! caches of the processor when a reply comes. So its delays wait next to each other, and those of several replies are
-//! recorded together. Each distribution gets its delays in the order in which they came.
+//! Each reply has several delays, and each of them a distribution of its own. With very many peers, none of these is in the
+//! processor's caches when a reply arrives. So the delays wait next to each other, and those of several replies are recorded
+//! together (`docs/src/internals/decisions/delays-wait-for-distributions.md`). Each distribution gets its delays in the order in
+//! which they came.
 
-/// Enough for eight replies, which share the way to the distributions.
+/// The delays of eight replies.
 const MAX_WAITING: usize = 8 * Delay::ALL.len();
 
-/// What a delay is, and which distribution it goes to.
+/// The kind of a delay. Each kind has a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delay {
     Rtt,
@@ -37,6 +38,7 @@ pub(super) struct Waiting {
     window: u64,
     number: u8,
     delays: [Delay; MAX_WAITING],
+    /// In nanoseconds.
     values: [i64; MAX_WAITING],
 }
 
@@ -74,7 +76,7 @@ impl Waiting {
         self.number += 1;
     }
 
-    /// All that wait, one kind after the other.
+    /// Hands out all that wait, one kind after the other, with their values in nanoseconds.
     pub(super) fn each(&self, mut each: impl FnMut(Delay, i64)) {
         let number = usize::from(self.number);
         let (delays, values) = (&self.delays[..number], &self.values[..number]);

@@ -80,7 +80,7 @@ impl Estimated {
 }
 
 impl WindowStats {
-    /// Records a reply in time, if the reflector's two stamps are consistent. Its delays go to `waiting`.
+    /// Records a reply in time, if the reflector's two stamps are consistent. Its delays wait in `waiting`.
     fn record(&mut self, reply: &Reply, estimate: Option<Estimate>, waiting: &mut Waiting) {
         let Some(rtt) = reply.rtt_ns() else {
             return;
@@ -337,14 +337,15 @@ impl Windows {
         stats
     }
 
-    /// Records the variation of a probe sent in `window`, as [`Windows::stats_of_or_current`] says.
+    /// Records the delay variation of a probe sent in `window`, in that window or the open one, as
+    /// [`Windows::stats_of_or_current`] does.
     pub(super) fn record_ipdv(&mut self, window: u64, ipdv_ns: i64) {
         let window = self.held_or_current(window);
         self.make_room(window);
         self.waiting.push(Delay::Ipdv, ipdv_ns);
     }
 
-    /// The next delays that wait are of `window`.
+    /// Makes room for the delays of one more reply in `window`.
     fn make_room(&mut self, window: u64) {
         if !self.waiting.has_room(window) {
             self.settle();

@@ -19,9 +19,9 @@ use crate::privileges::drop_all_of_thread;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A database that sends nothing for so long is asked for an echo, and is away if it sends nothing for as long again.
 const SILENCE: Duration = Duration::from_secs(30);
-/// A connection that is read for so long has lasted. Until then, the database counts as away if it was away before.
+/// A connection has lasted if the database is still read after this time. Until then, it counts as away if it was away before.
 const LASTING: Duration = Duration::from_secs(5);
-/// Between two attempts; longer after each, until a connection has lasted.
+/// Time between two attempts. It doubles after each, until a connection has lasted.
 const MIN_WAIT: Duration = Duration::from_millis(500);
 const MAX_WAIT: Duration = Duration::from_secs(8);
 
@@ -157,7 +157,7 @@ pub fn start(Source { socket, first }: Source) -> io::Result<Arc<Shared>> {
 struct Follower {
     shared: Arc<Shared>,
     socket: PathBuf,
-    /// [`LASTING`].
+    /// [`LASTING`]; shorter in tests.
     lasting: Duration,
     /// Until the next attempt.
     wait: Duration,

@@ -48,7 +48,7 @@ impl Authority {
         replace(&directory.join(KEY), &key.serialize_pem())
     }
 
-    /// Fails if this is no key (PEM).
+    /// Fails if this is not a key (PEM).
     pub fn check(key: &str) -> Result<(), rcgen::Error> {
         KeyPair::from_pem(key).map(drop)
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::name::HostName;
 
-/// All that a hub of the same fleet needs. Who has it controls the fleet.
+/// All that another hub of the same fleet needs. Whoever has it controls the fleet.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
@@ -24,7 +24,7 @@ pub struct Export {
     authority_key: String,
     /// Seed of the key that signs assignments.
     signing: String,
-    /// Seed of the hubs' user.
+    /// Seed of the user by which hubs connect to the server.
     connection: String,
     /// Of the server that the hub starts.
     #[serde(default)]
@@ -34,6 +34,7 @@ pub struct Export {
 }
 
 impl Export {
+    /// From the TOML of [`Self::write`]. The error says what is wrong with the file.
     pub fn read(text: &str) -> Result<Self, String> {
         let export: Self = toml_edit::de::from_str(text).map_err(|error| error.message().to_owned())?;
         for seed in [&export.signing, &export.connection] {
@@ -43,6 +44,7 @@ impl Export {
         Ok(export)
     }
 
+    /// As TOML.
     pub fn write(&self) -> String {
         write_toml(self)
     }
@@ -53,7 +55,7 @@ impl Export {
     }
 
     fn secrets(&self) -> [(&'static str, &str); 4] {
-        // The key of the authority last, as where it is made.
+        // The key of the authority comes last, as in `Authority::make`: without it a directory is not complete.
         [
             (SIGNING, &self.signing),
             (CONNECTION, &self.connection),
@@ -64,7 +66,7 @@ impl Export {
 }
 
 impl StateDirectory {
-    /// Of a directory that is there.
+    /// The export of the state directory at `path`. Fails with [`EnrolError::NoState`] if no hub has its state there.
     pub fn export(path: &Path) -> Result<Export, EnrolError> {
         let key = path.join(authority::KEY);
         if !fs::exists(&key).map_err(|source| failed("read", &key, source))? {
@@ -83,7 +85,8 @@ impl StateDirectory {
         })
     }
 
-    /// Makes a state directory of an export, or has one of the same fleet enrol the same hosts. Its own addresses stay.
+    /// Makes a state directory from an export. If `path` has one of the same fleet, its enrolments become those of the export, and
+    /// its addresses stay. Fails with [`EnrolError::OtherFleet`], and changes nothing, if it is of another fleet.
     pub fn import(path: &Path, export: &Export) -> Result<Self, EnrolError> {
         let state = Self::prepare(path)?;
         {
@@ -122,6 +125,7 @@ impl StateDirectory {
         Ok(state)
     }
 
+    /// The content of a file of the directory; `None` if it is missing.
     fn existing(&self, name: &str) -> Result<Option<String>, EnrolError> {
         let path = self.path().join(name);
         match fs::exists(&path) {
@@ -131,6 +135,7 @@ impl StateDirectory {
         }
     }
 
+    /// The addresses of the server that the hub starts; none if they were never given.
     pub(super) fn server_file(&self) -> Result<ServerFile, EnrolError> {
         match self.existing(ADDRESSES)? {
             Some(_) => read_toml(&self.path().join(ADDRESSES)),

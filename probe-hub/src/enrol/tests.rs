@@ -181,7 +181,7 @@ fn an_import_is_of_the_same_fleet_and_follows_later_ones() {
     );
     assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, 0o700);
 
-    // Who came, went and changed. Addresses of its own stay.
+    // Later enrolments and revocations are taken over. The directory's own addresses stay.
     let version = imported.version();
     import();
     assert_eq!(imported.version(), version, "nothing has changed");
@@ -204,7 +204,7 @@ fn an_import_is_of_the_same_fleet_and_follows_later_ones() {
     import();
     is_same();
 
-    // One that ended half-way is completed; another fleet is not overwritten, and none is exported where none is.
+    // An interrupted import is completed, another fleet is not overwritten, and a missing directory is not exported.
     fs::remove_file(copy.join(authority::KEY)).unwrap();
     import();
     assert_eq!(keys(&imported), keys(&state));

@@ -34,7 +34,7 @@ const BACKLOG_NS: u64 = 600_000_000_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions that are open at once. Further silent pairs count as not answered.
 const MAX_QUESTIONS: usize = 1024;
-/// Questions about silences that one host reports: so many at once, and then one in each interval. It may make them up.
+/// Questions about silences that one host reports, which may be false: so many at once, and then one in each interval.
 const QUESTIONS_OF_HOST: u64 = 256;
 const QUESTION_INTERVAL_NS: u64 = 100_000_000;
 /// Time for the last posts when the hub stops.
@@ -73,7 +73,7 @@ type Pair = (PortName, PortName);
 
 #[derive(Debug)]
 struct State {
-    /// Questions that each host may still cause.
+    /// How many questions each host may still cause.
     questions: Shares,
     /// Silent pairs whose reflectors are asked.
     asked: HashMap<Pair, Silence>,
@@ -197,7 +197,7 @@ impl Alerting {
         }
     }
 
-    /// Has the reflector asked. If that would be too many questions, the pair counts as not answered.
+    /// Asks the reflector, in the background. If there are too many questions, the pair counts as not answered.
     fn question(&self, questions: &mpsc::Sender<Pair>, pair: Pair) {
         let may_ask = self.state().questions.take(&pair.0.host, Now::read().monotonic_ns);
         let outcome = match may_ask {

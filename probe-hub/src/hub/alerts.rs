@@ -26,7 +26,7 @@ pub const HOLD_NS: u64 = DOWN_NS + heartbeat::INTERVAL_NS;
 pub const MAX_SHOWN: usize = 1000;
 /// Of those, the ones that one host has caused: what it says must not hide what others say.
 const MAX_OF_HOST: usize = 200;
-/// Alerts by one host, or about it, that are raised after that many: one in this time. Others wait.
+/// After [`MAX_OF_HOST`] alerts by one host, or about it, one more is raised in this time. Others wait.
 const RAISE_INTERVAL_NS: u64 = 6_000_000_000;
 /// Alerts that are kept at once. Further ones are dropped.
 const MAX_KEPT: usize = 20_000;
@@ -195,7 +195,7 @@ pub struct Alerts {
     entries: BTreeMap<Key, Entry>,
     /// The number of entries by host.
     kept_of: HashMap<HostName, usize>,
-    /// What each host may still raise.
+    /// How many alerts each host may still raise.
     shares: Shares,
     shown: usize,
     resolved: VecDeque<Alert>,
@@ -492,7 +492,8 @@ impl Alerts {
         }
     }
 
-    /// Whether one more about this may be shown beside those of its host. What a host says cannot hide that it is down.
+    /// Whether one more alert about `subject` may be shown, if `shown_of_host` of its host are. Alerts about the host itself always
+    /// may: what a host reports must not hide that it is down.
     fn has_room(&self, subject: &Subject, shown_of_host: usize, now_ns: u64) -> bool {
         let is_about_host = matches!(subject, Subject::Host { .. });
         is_about_host || (shown_of_host < MAX_OF_HOST && self.shares.is_left(subject.host(), now_ns))

@@ -80,7 +80,7 @@ impl Problems {
         } else {
             return;
         }
-        // The alert about it is for the user.
+        // No warning: the user sees the alert.
         log::debug!("{}: {text}", key.0);
         if self.notices.len() < MAX_PROBLEMS {
             self.notices.push_back((key.0, text));

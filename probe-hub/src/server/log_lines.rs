@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Lines that are shown in each interval: hosts can cause errors.
 const MAX_LINES: u32 = 20;
 const INTERVAL: Duration = Duration::from_secs(60);
-/// A line about a host that connects in vain, over and over, is shown again after this time.
+/// A line that keeps coming, as about a host that keeps failing to connect, is shown again after this time.
 const REPEAT: Duration = Duration::from_secs(3600);
 /// Lines that are remembered.
 const MAX_REMEMBERED: usize = 1000;
@@ -41,8 +41,8 @@ pub fn split(line: &str) -> (Level, &str) {
     }
 }
 
-/// A line without what differs each time: from `10.2.0.2:56810 - cid:40 - TLS handshake error`, the port and the number of the
-/// connection.
+/// A line without the parts that differ each time. In `10.2.0.2:56810 - cid:40 - TLS handshake error` these are the port and the
+/// number of the connection.
 fn recurring(text: &str) -> String {
     let parts = text.split_once(" - cid:").and_then(|(client, rest)| {
         let (address, _port) = client.rsplit_once(':')?;
@@ -58,10 +58,10 @@ fn recurring(text: &str) -> String {
     }
 }
 
-/// Shows the first lines of each interval, and counts the others.
+/// Shows the first lines of each interval, and counts the others. The same line is shown once an hour.
 #[derive(Debug, Default)]
 pub struct Budget {
-    /// Lines that were shown, when, and how often they came since.
+    /// Lines that were shown: when, and how often they have come since.
     recent: HashMap<String, (Duration, u64)>,
     begin: Duration,
     shown: u32,

@@ -20,8 +20,8 @@ const ADDRESSES: &str = "HOP_ADDRESSES";
 const RECORDS: &str = "HOP_RECORDS";
 const COUNTS: &str = "HOP_COUNTS";
 
-/// Each program that sees processors receive packets late, and its tracepoint. A raise must not be noted before its entry is
-/// seen.
+/// The programs that see how late processors receive packets, and their tracepoints, in the order in which they are attached: a
+/// raise that is noted before the entry is seen would look like a long wait.
 const SOFTIRQ: [(&str, &str); 3] = [
     ("kstamp_rx_exit", "softirq_exit"),
     ("kstamp_rx_entry", "softirq_entry"),
@@ -82,7 +82,8 @@ impl HopPrograms {
         object::classifier(&mut self.0, name)
     }
 
-    /// From now on, records say how late processors received packets. Dropping the programs ends it.
+    /// From now on, records say how late processors received packets, until the programs are dropped. Fails if the kernel
+    /// refuses one of them.
     pub(super) fn watch_softirqs(&mut self) -> Result<(), ProgramError> {
         for (name, _) in SOFTIRQ {
             softirq(&mut self.0, name)?.load()?;
@@ -103,7 +104,7 @@ impl HopMaps {
         self.own.set(addresses, &mut self.addresses, ADDRESSES)
     }
 
-    /// The oldest record, if there is one, and how late the processor received its packet. Takes it out.
+    /// Takes out the oldest record, with how late in nanoseconds the processor received its packet: 0 if it was not late.
     pub(super) fn next(&mut self) -> Option<(HopRecord, u64)> {
         let bytes = self.records.next()?;
         read::<HopRecord>(&bytes)
@@ -118,6 +119,7 @@ impl HopMaps {
     }
 }
 
+/// `None` if the length is not that of `T`.
 fn read<T: Pod>(bytes: &[u8]) -> Option<T> {
     // SAFETY: the length is right, any bytes are a valid `T` (`Pod`), and the read assumes no alignment.
     (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })

@@ -111,14 +111,14 @@ impl Rig {
         records
     }
 
-    /// Raises softirq `number`, has it run or ends it, on the processor of this thread.
+    /// Runs a program as if softirq `number` were raised, began to run or ended, on the processor of this thread.
     fn softirq(&mut self, name: &str, number: u64) {
         let mut options = RawTracePointRunOptions::new();
         options.args[0] = number;
         softirq(&mut self.ebpf, name).test_run(options).unwrap();
     }
 
-    /// How late the processor received the packet of the one record, if it was late.
+    /// Has the program see one probe. Returns how late in nanoseconds the processor received it; `None` if it was not late.
     fn waited_ns(&mut self, name: &str) -> Option<u64> {
         self.pass(name, &Datagram::probe(OWN_V4).build());
         let bytes = self.records.next().unwrap().to_vec();
@@ -537,7 +537,7 @@ fn a_packet_that_the_processor_received_late_says_how_late() {
     rig.softirq(ENTRY, NET_RX);
     assert_eq!(rig.waited_ns(into), None, "it is not known when this run was raised");
     rig.softirq(EXIT, NET_RX);
-    // Others may have the processor in between, but not each time.
+    // Other threads may take the processor in between, but not each time.
     let is_short = (0..1_000).any(|_| {
         rig.softirq(RAISE, NET_RX);
         rig.softirq(ENTRY, NET_RX);

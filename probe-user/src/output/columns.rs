@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::output::field_lists::{DISTRIBUTION, Field, HOPS, RESULTS, SAMPLE};
 
-/// What a field of a segment begins with, in the list of fields.
+/// Prefix of the fields of a segment, in the list of fields.
 const OF_PART: &str = "parts[].";
-/// Fields of a window that the row of each of its segments has.
+/// Fields of a window that each row of its segments repeats.
 const OF_SEGMENTS: [&str; 7] = ["peer", "peer_name", "path", "start", "end", "clock", "clock_bound_ns"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub fn of_hops() -> Vec<Column> {
     columns(&[&fields.collect::<Vec<Field>>()])
 }
 
-/// The rows of a record `hops`: one for each segment and direction, and one for what is in no segment, if there is any. The
-/// losses of all add up to those of the window.
+/// The rows of a record `hops`: one for each segment and direction, and one for the delays and losses that are in no segment, if
+/// there are any. The losses of all rows add up to those of the window.
 pub fn rows_of_hops(record: Value) -> Vec<Value> {
     let Value::Object(mut fields) = record else {
         return Vec::new();

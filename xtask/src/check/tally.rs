@@ -25,7 +25,7 @@ pub(super) struct Failure {
     output: Vec<String>,
 }
 
-/// So many lines of a failure's output are shown from its beginning, and so many from its end.
+/// Lines of a failure's output that are shown from its beginning, and as many from its end.
 const SHOWN: usize = 15;
 
 /// The longest line that is shown, in characters.
@@ -109,7 +109,7 @@ impl Tally {
             self.section = Section::Successes;
         } else if line == "failures:" {
             self.section = match self.section {
-                // The names once more, without output.
+                // The second list has only the names.
                 Section::Failures => Section::Progress,
                 _ => Section::Failures,
             };

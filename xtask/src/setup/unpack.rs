@@ -28,7 +28,7 @@ pub(crate) enum Source {
     Debian13,
 }
 
-/// Debian 13's packages, signed by the keys of this Debian.
+/// Debian 13's packages. The keys of this Debian verify them.
 const DEBIAN_13: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
                          http://deb.debian.org/debian trixie main\n";
 

@@ -2,8 +2,8 @@
 //!
 //! It is never installed: Debian's package may conflict with what is installed, such as a newer `qemu-utils`.
 //!
-//! Before 8.1, QEMU may keep what it translated from code that another processor changes meanwhile. Linux changes its code
-//! while packets pass, for instance when a socket wants timestamps, and then panics now and then: "Oops: int3".
+//! Before 8.1, QEMU may translate code while another processor changes it, and keep the stale translation. Linux changes its code
+//! while packets pass, for instance when a socket wants timestamps. Such a guest panics now and then: "Oops: int3".
 
 use std::env;
 use std::path::PathBuf;

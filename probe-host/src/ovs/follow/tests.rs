@@ -195,7 +195,7 @@ fn only_a_connection_that_lasts_ends_the_waits_and_is_reported() {
     }
 }
 
-/// What was logged, of all tests.
+/// The log lines of all tests.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct Logger;

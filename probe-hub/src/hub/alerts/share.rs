@@ -1,17 +1,17 @@
-//! How many of something each host may cause: a number at once, and then one in each interval. Without I/O.
+//! A token bucket for each host: a number of actions at once, and then one in each interval. Without I/O.
 
 use std::collections::HashMap;
 
 use crate::name::HostName;
 
-/// The shares of all hosts.
+/// The buckets of all hosts.
 #[derive(Debug)]
 pub struct Shares {
-    /// At once.
+    /// Actions at once.
     burst: u64,
-    /// Time until one more.
+    /// Time in which one more is earned.
     interval_ns: u64,
-    /// When a host's share is whole again. Those whose share is whole are left out.
+    /// When a host's share is whole again. Hosts whose share is whole have no entry.
     whole_ns: HashMap<HostName, u64>,
 }
 
@@ -34,12 +34,13 @@ impl Shares {
         true
     }
 
+    /// Whether the host has one left.
     pub fn is_left(&self, host: &HostName, now_ns: u64) -> bool {
         let missing_ns = self.whole_ns(host, now_ns) - now_ns;
         missing_ns.saturating_add(self.interval_ns) <= self.burst.saturating_mul(self.interval_ns)
     }
 
-    /// Forgets hosts whose share is whole. To be called now and then, also because the clock may be set back.
+    /// Drops the entries of hosts whose share is whole, and corrects the others if the clock was set back. Call it regularly.
     pub fn trim(&mut self, now_ns: u64) {
         let latest_ns = now_ns.saturating_add(self.burst.saturating_mul(self.interval_ns));
         self.whole_ns.retain(|_, whole_ns| {
@@ -48,7 +49,7 @@ impl Shares {
         });
     }
 
-    /// Not before now.
+    /// When the host's share is whole again, at the earliest now.
     fn whole_ns(&self, host: &HostName, now_ns: u64) -> u64 {
         self.whole_ns.get(host).copied().unwrap_or_default().max(now_ns)
     }

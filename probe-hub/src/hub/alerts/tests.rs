@@ -252,7 +252,7 @@ fn one_host_does_not_hide_the_alerts_of_others() {
     for number in [0, 1] {
         alerts.answering(port("a/p"), port(&format!("b{number}/p")), 6 * S, 6 * S);
     }
-    // It has room for others, and has had its share.
+    // There is room for others, but the host has had its share.
     for (now_s, shown) in [
         (10, MAX_OF_HOST - 2),
         (11, MAX_OF_HOST - 1),
@@ -264,7 +264,7 @@ fn one_host_does_not_hide_the_alerts_of_others() {
     }
 }
 
-/// One that makes silences up, each of which ends at once.
+/// The host reports false silences, each of which ends at once.
 #[test]
 fn a_host_that_changes_its_mind_raises_few_alerts() {
     let mut alerts = Alerts::default();

@@ -9,11 +9,12 @@ use crate::message::event::{Answer, Direction, Event, Session, Silence, What};
 use crate::message::windows::WireCounts;
 use crate::subjects::EVENTS;
 
-/// Of the sessions of the host that makes its silences up, and of the other one.
+/// Session identifier of the false silences of h0.
 const FORGED: u16 = 1;
+/// Session identifier of the silence that h2 reports.
 const RIGHT: u16 = 2;
 
-/// h0 makes up silences of h1 and of h3, which it was not told to probe. What h2 says is still looked at.
+/// h0 reports false silences of h1, and of h3, which is not among its targets. What h2 reports still becomes an alert.
 #[tokio::test]
 async fn a_host_that_makes_silences_up_does_not_disturb_others() {
     const ROUNDS: u64 = 600;
@@ -111,7 +112,7 @@ async fn a_host_that_makes_silences_up_does_not_disturb_others() {
     let seconds = flood.elapsed().as_secs() + 1;
     println!("{asked} questions about {ROUNDS} silences in {seconds} s");
     assert!((1..=256 + 10 * seconds).contains(&asked), "{asked} in {seconds} s");
-    // Windows with losses, of a target of h2 and of a port that is none.
+    // Windows of h2 with losses, to one of its targets and to a port that is not among them.
     for to in [0, 3] {
         let counts = WireCounts {
             sent: 100,

@@ -14,7 +14,7 @@ use crate::output::diagnostics;
 use crate::output::file::print;
 use crate::output::quantity::count;
 
-/// Room for about 100,000 hosts.
+/// Longest export, in bytes: room for about 100,000 hosts.
 const MAX_EXPORT: u64 = 64 << 20;
 
 pub fn export(config: &ExportConfig) -> Result<()> {

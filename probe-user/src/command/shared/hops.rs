@@ -33,7 +33,7 @@ pub struct HopStamps {
     /// `None` where they are not seen.
     upcalls: Option<Upcalls>,
     hops: Hops,
-    /// Stamps and upcalls that were lost so far.
+    /// Stamps and upcalls that were lost so far, in the order of [`counters::HOPS`].
     lost: [u64; 2],
     drained_ns: u64,
     /// When the last probe of a run had its outcome.
@@ -96,12 +96,12 @@ impl HopStamps {
         (self.lost, self.drained_ns) = (lost, now_ns);
     }
 
-    /// Takes another configuration, which came while the agent runs.
+    /// Uses `config` from now on, after a reload.
     pub fn reconfigure(&mut self, config: HopsConfig) {
         self.hops.reconfigure(config, monotonic_ns());
     }
 
-    /// What was lost since the start, by counter.
+    /// The counters of what was lost since the start.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         counters::HOPS.iter().map(|lost| lost.name).zip(self.lost)
     }

@@ -212,8 +212,8 @@ impl Hops {
         known.chain(rest.filter(|_| self.both_halves == 0)).collect()
     }
 
-    /// The devices at both ends of a segment, from this host to the other. `port` is where this host sends probes. In place of
-    /// a device that is not known stands its host.
+    /// The devices at both ends of a segment, from this host to the other. `port` is where this host sends probes. A device that
+    /// is not known is shown as its host.
     pub fn ends(&self, segment: Segment, port: &str) -> String {
         const FAR_PORT: &str = "peer's port";
         /// A switch ends at the leg on a host where no other device sees probes.

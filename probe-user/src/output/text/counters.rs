@@ -25,15 +25,15 @@ pub const PROCESS: [(&str, &str); 5] = [
     ),
 ];
 
-/// A counter of what `--hops` lost.
+/// A counter of records that `--hops` lost.
 pub struct Lost {
     pub name: &'static str,
     pub meaning: &'static str,
-    /// The unit that it counts.
+    /// What it counts, in the singular.
     unit: &'static str,
 }
 
-/// Each is a sign of trouble.
+/// The counters of `--hops`. Each is a sign of trouble. `HopStamps` counts in this order.
 pub const HOPS: [Lost; 2] = [
     Lost {
         name: "hop_stamps_lost",

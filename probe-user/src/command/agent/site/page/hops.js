@@ -32,7 +32,7 @@ function shares(record) {
   return all.filter(({ ns }) => ns !== null);
 }
 
-/** The devices at the ends of a segment. In place of a device that is not known stands its host. */
+/** The devices at the ends of a segment. A device that is not known is shown as its host. */
 function ends(record, segment, port) {
   const named = (devices, host, roles) => {
     const of = (role) => (devices ?? []).filter((device) => device.role === role).map(({ device }) => device).join("/");
@@ -63,8 +63,8 @@ function notes(record) {
       elsewhere: "none of the observed devices carried these probes; does --host-netns name the namespace of the NICs?",
       some: "stamps were lost, or these probes passed no observed device",
     };
-    const all_missing = record.no_half === answered ? "elsewhere" : "some";
-    const why = reasons[record.own_devices.length ? all_missing : "unseen"];
+    const whereSeen = record.no_half === answered ? "elsewhere" : "some";
+    const why = reasons[record.own_devices.length ? whereSeen : "unseen"];
     all.push(`The near half${of(record.no_half)} is missing: ${why}.`);
   }
   if (record.own_half) {
