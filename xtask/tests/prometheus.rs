@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use support::{Agent, can_have, lab_with};
@@ -135,13 +135,20 @@ impl<'a> Prometheus<'a> {
         }
     }
 
-    /// The value of each series, and its labels.
+    /// The value of each series now, and its labels.
     fn query(&self, query: &str) -> Vec<(f64, Value)> {
+        self.query_at(query, SystemTime::now())
+    }
+
+    /// The value of each series at `time`, and its labels.
+    fn query_at(&self, query: &str, time: SystemTime) -> Vec<(f64, Value)> {
+        let time = time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let time = format!("--time={time:.3}");
         let place = &self.lab.pair()[0].namespace;
         let mut command = self.lab.command(
             place,
             "promtool",
-            ["query", "instant", "-o", "json", &self.server, query],
+            ["query", "instant", "-o", "json", &time, &self.server, query],
         );
         let Ok(text) = exec::capture(&mut command) else {
             return Vec::new();
@@ -256,14 +263,16 @@ fn quantiles_are_those_of_the_samples(
     [count, histogram]: [&str; 2],
     file: &Path,
 ) {
-    // One query, so that all values are of one scrape.
+    // All values must be of one scrape or push, and the newest may be there in part only. That of two seconds ago has 200
+    // probes if the newest now has 400.
+    prometheus.await_series(&format!("{count} > 400"));
     let quantiles = [0.5, 0.9, 0.99];
     let parts = quantiles.map(|quantile| {
         format!("label_replace(histogram_quantile({quantile}, {histogram}), \"what\", \"{quantile}\", \"\", \"\")")
     });
     let count = format!("label_replace({count}, \"what\", \"count\", \"\", \"\")");
     let query = format!("{count} or {}", parts.join(" or "));
-    let values = prometheus.await_series(&query);
+    let values = prometheus.query_at(&query, SystemTime::now() - Duration::from_secs(2));
     let value = |what: &str| values.iter().find(|(_, labels)| labels["what"] == what).unwrap().0;
     agents.into_iter().for_each(|agent| drop(agent.stop().assert_success()));
     let mut samples = samples(file);

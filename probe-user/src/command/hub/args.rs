@@ -89,9 +89,9 @@ pub enum HubAction {
     Enroll(EnrollArgs),
     /// End the enrolment of a host: its credentials no longer work
     Revoke(RevokeArgs),
-    /// Print the keys and the enrolled hosts, for a second hub or as a backup: who has them controls the fleet
+    /// Print the keys and the enrolled hosts, for a second hub or as a backup: whoever has them controls the fleet
     Export(ExportArgs),
-    /// Take up an export: make --state of it, or have it enrol the same hosts
+    /// Import an export: make a new --state of it, or enrol the same hosts in an existing one
     Import(ImportArgs),
     /// Show who coordinates, hosts, ports, alerts and the worst pairs
     Status(StatusArgs),

@@ -69,7 +69,7 @@ pub fn segment_words(segment: &str) -> String {
 
 fn cause_words(cause: &str) -> String {
     match cause {
-        "cpu" => "wait for a CPU".to_owned(),
+        "cpu" => "CPU wait".to_owned(),
         _ => segment_words(cause),
     }
 }

@@ -546,7 +546,7 @@ fn an_outlier_is_a_line_that_says_where_and_why() {
                 ..outlier()
             },
             "10.1.1.6 h2:p2, probe 7 took 4.20 ms: 4.10 ms in far switch, forward, ordinarily 37.00 µs; \
-             cause: wait for a CPU of 4.05 ms (threshold: 600 µs)",
+             cause: CPU wait of 4.05 ms (threshold: 600 µs)",
         ),
         (
             unknown_outlier(),

@@ -87,7 +87,7 @@ function outlierText(record) {
     : "it is not known where";
   const waited = record.upcall_wait_ns ?? record.cpu_wait_ns ?? null;
   const wait = waited === null ? "" : ` of ${duration(waited)}`;
-  const what = record.cause === "cpu" ? "wait for a CPU" : words(record.cause ?? "");
+  const what = record.cause === "cpu" ? "CPU wait" : words(record.cause ?? "");
   const cause = record.cause ? `; cause: ${what}${wait}` : "";
   return `Probe ${record.seq} took ${duration(record.elapsed_ns)}: ${where}${cause}`;
 }
