@@ -72,6 +72,9 @@ impl StateDirectory {
     pub fn open(path: &Path) -> Result<Self, EnrolError> {
         let state = Self::prepare(path)?;
         let _change = state.change()?;
+        if state.existing(UNFINISHED)?.is_some() {
+            return Err(EnrolError::Unfinished(state.path));
+        }
         files::make_directory(&state.hosts_directory())?;
         state.make_missing(authority::KEY, || Authority::make(&state.path, jiff::Timestamp::now()))?;
         for (name, key) in [(SIGNING, KeyPair::new_account()), (CONNECTION, KeyPair::new_user())] {
@@ -294,6 +297,9 @@ const ADDRESSES: &str = "server.toml";
 pub const AUTHORITY_CERTIFICATE: &str = authority::CERTIFICATE;
 pub const SERVER_CERTIFICATE: &str = "server.pem";
 pub const SERVER_KEY: &str = "server.key";
+
+/// Is there while an import writes: what is missing must not be made anew, since it would be of another fleet.
+const UNFINISHED: &str = "import-unfinished";
 
 /// Seed of the key that signs assignments.
 const SIGNING: &str = "signing.seed";

@@ -376,7 +376,10 @@ async fn assignments_of_the_hub_are_taken_and_kept() {
     assign(3, "10.0.0.6", &key).await;
     assert!(timeout(SECOND, link.request()).await.is_err());
     assert_eq!(
-        logged(&["an assignment is ignored", "kstamp hub enroll h2 --prefix PREFIX --replace`"]),
+        logged(&[
+            "an assignment is ignored",
+            "kstamp hub enroll h2 --prefix PREFIX --replace`"
+        ]),
         1
     );
     link.finish(SECOND).await;

@@ -35,6 +35,10 @@ pub enum EnrolError {
     NoState(PathBuf),
     #[error("the state directory {0} is that of another fleet; name a new one by --state")]
     OtherFleet(PathBuf),
+    #[error(
+        "an import into the state directory {0} was interrupted; run `kstamp hub import` with the same export again"
+    )]
+    Unfinished(PathBuf),
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     #[error("cannot make a key: {0}")]

@@ -11,7 +11,8 @@ use super::authority::{self, Authority};
 use super::error::{EnrolError, failed};
 use super::files::{make_directory, read, replace};
 use super::{
-    ACCOUNTS, ADDRESSES, CONNECTION, Enrolled, SIGNING, ServerFile, StateDirectory, accounts, read_toml, write_toml,
+    ACCOUNTS, ADDRESSES, CONNECTION, Enrolled, SIGNING, ServerFile, StateDirectory, UNFINISHED, accounts, read_toml,
+    write_toml,
 };
 use crate::name::HostName;
 
@@ -99,6 +100,9 @@ impl StateDirectory {
                     None => missing.push((name, content)),
                 }
             }
+            if !missing.is_empty() {
+                state.write(UNFINISHED, "")?;
+            }
             for (name, content) in missing {
                 state.write(name, content)?;
             }
@@ -121,12 +125,16 @@ impl StateDirectory {
             if state.existing(ACCOUNTS)?.as_ref() != Some(&accounts) {
                 state.write(ACCOUNTS, &accounts)?;
             }
+            if state.existing(UNFINISHED)?.is_some() {
+                let path = path.join(UNFINISHED);
+                fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
+            }
         }
         Ok(state)
     }
 
     /// The content of a file of the directory; `None` if it is missing.
-    fn existing(&self, name: &str) -> Result<Option<String>, EnrolError> {
+    pub(super) fn existing(&self, name: &str) -> Result<Option<String>, EnrolError> {
         let path = self.path().join(name);
         match fs::exists(&path) {
             Ok(true) => read(&path).map(Some),

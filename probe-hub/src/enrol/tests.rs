@@ -206,7 +206,12 @@ fn an_import_is_of_the_same_fleet_and_follows_later_ones() {
 
     // An interrupted import is completed, another fleet is not overwritten, and a missing directory is not exported.
     fs::remove_file(copy.join(authority::KEY)).unwrap();
+    imported.write(UNFINISHED, "").unwrap();
+    assert!(matches!(StateDirectory::open(&copy), Err(EnrolError::Unfinished(_))));
     import();
+    imported.write(UNFINISHED, "").unwrap();
+    import();
+    StateDirectory::open(&copy).unwrap();
     assert_eq!(keys(&imported), keys(&state));
     let other = StateDirectory::open(&path.with_file_name("other")).unwrap();
     let before = keys(&other);
