@@ -25,7 +25,7 @@ pub use self::enrolled::Enrolled;
 pub use self::error::EnrolError;
 use self::error::failed;
 pub use self::export::Export;
-use self::files::{read, replace};
+use self::files::{exists, read, replace};
 use crate::credentials::Credentials;
 use crate::name::HostName;
 
@@ -72,7 +72,7 @@ impl StateDirectory {
     pub fn open(path: &Path) -> Result<Self, EnrolError> {
         let state = Self::prepare(path)?;
         let _change = state.change()?;
-        if state.existing(UNFINISHED)?.is_some() {
+        if exists(&state.path.join(UNFINISHED))? {
             return Err(EnrolError::Unfinished(state.path));
         }
         files::make_directory(&state.hosts_directory())?;
@@ -111,11 +111,7 @@ impl StateDirectory {
     }
 
     fn make_missing(&self, name: &str, make: impl FnOnce() -> Result<(), EnrolError>) -> Result<(), EnrolError> {
-        match fs::exists(self.path.join(name)) {
-            Ok(true) => Ok(()),
-            Ok(false) => make(),
-            Err(source) => Err(failed("read", &self.path.join(name), source)),
-        }
+        if exists(&self.path.join(name))? { Ok(()) } else { make() }
     }
 
     fn hosts_directory(&self) -> PathBuf {
@@ -179,9 +175,14 @@ impl StateDirectory {
         self.replace_accounts()
     }
 
+    /// Writes the accounts of all that are enrolled, unless they are there.
     fn replace_accounts(&self) -> Result<(), EnrolError> {
         let hub = self.key(CONNECTION)?.public_key();
-        self.write(ACCOUNTS, &accounts::text(&hub, &self.enrolled()?))
+        let accounts = accounts::text(&hub, &self.enrolled()?);
+        match self.existing(ACCOUNTS)? {
+            Some(before) if before == accounts => Ok(()),
+            _ => self.write(ACCOUNTS, &accounts),
+        }
     }
 
     /// Writes a file, in the place of the one before.
@@ -199,8 +200,7 @@ impl StateDirectory {
     ) -> Result<Credentials, EnrolError> {
         let _change = self.change()?;
         let path = self.host_file(name);
-        let is_enrolled = fs::exists(&path).map_err(|source| failed("read", &path, source))?;
-        if is_enrolled && !is_replaced {
+        if exists(&path)? && !is_replaced {
             return Err(EnrolError::Enrolled(name.clone()));
         }
         let now = jiff::Timestamp::now();
@@ -298,7 +298,7 @@ pub const AUTHORITY_CERTIFICATE: &str = authority::CERTIFICATE;
 pub const SERVER_CERTIFICATE: &str = "server.pem";
 pub const SERVER_KEY: &str = "server.key";
 
-/// Is there while an import writes: what is missing must not be made anew, since it would be of another fleet.
+/// A file that exists while an import runs. Keys that are missing then must not be made anew: they would be another fleet's.
 const UNFINISHED: &str = "import-unfinished";
 
 /// Seed of the key that signs assignments.

@@ -9,11 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::authority::{self, Authority};
 use super::error::{EnrolError, failed};
-use super::files::{make_directory, read, replace};
-use super::{
-    ACCOUNTS, ADDRESSES, CONNECTION, Enrolled, SIGNING, ServerFile, StateDirectory, UNFINISHED, accounts, read_toml,
-    write_toml,
-};
+use super::files::{exists, make_directory, read, replace};
+use super::{ADDRESSES, CONNECTION, Enrolled, SIGNING, ServerFile, StateDirectory, UNFINISHED, read_toml, write_toml};
 use crate::name::HostName;
 
 /// All that another hub of the same fleet needs. Whoever has it controls the fleet.
@@ -69,8 +66,7 @@ impl Export {
 impl StateDirectory {
     /// The export of the state directory at `path`. Fails with [`EnrolError::NoState`] if no hub has its state there.
     pub fn export(path: &Path) -> Result<Export, EnrolError> {
-        let key = path.join(authority::KEY);
-        if !fs::exists(&key).map_err(|source| failed("read", &key, source))? {
+        if !exists(&path.join(authority::KEY))? {
             return Err(EnrolError::NoState(path.to_owned()));
         }
         let state = Self::open(path)?;
@@ -106,7 +102,7 @@ impl StateDirectory {
             for (name, content) in missing {
                 state.write(name, content)?;
             }
-            if state.existing(ADDRESSES)?.is_none() && !export.server.addresses.is_empty() {
+            if !exists(&path.join(ADDRESSES))? && !export.server.addresses.is_empty() {
                 state.write(ADDRESSES, &write_toml(&export.server))?;
             }
             make_directory(&state.hosts_directory())?;
@@ -121,13 +117,10 @@ impl StateDirectory {
                 fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
             }
             // Also after an import that ended before it replaced them: else a host that is taken out keeps its access.
-            let accounts = accounts::text(&state.key(CONNECTION)?.public_key(), &state.enrolled()?);
-            if state.existing(ACCOUNTS)?.as_ref() != Some(&accounts) {
-                state.write(ACCOUNTS, &accounts)?;
-            }
-            if state.existing(UNFINISHED)?.is_some() {
-                let path = path.join(UNFINISHED);
-                fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
+            state.replace_accounts()?;
+            let unfinished = path.join(UNFINISHED);
+            if exists(&unfinished)? {
+                fs::remove_file(&unfinished).map_err(|source| failed("remove", &unfinished, source))?;
             }
         }
         Ok(state)
@@ -136,18 +129,16 @@ impl StateDirectory {
     /// The content of a file of the directory; `None` if it is missing.
     pub(super) fn existing(&self, name: &str) -> Result<Option<String>, EnrolError> {
         let path = self.path().join(name);
-        match fs::exists(&path) {
-            Ok(true) => read(&path).map(Some),
-            Ok(false) => Ok(None),
-            Err(source) => Err(failed("read", &path, source)),
-        }
+        exists(&path)?.then(|| read(&path)).transpose()
     }
 
     /// The addresses of the server that the hub starts; none if they were never given.
     pub(super) fn server_file(&self) -> Result<ServerFile, EnrolError> {
-        match self.existing(ADDRESSES)? {
-            Some(_) => read_toml(&self.path().join(ADDRESSES)),
-            None => Ok(ServerFile::default()),
+        let path = self.path().join(ADDRESSES);
+        if exists(&path)? {
+            read_toml(&path)
+        } else {
+            Ok(ServerFile::default())
         }
     }
 }

@@ -19,6 +19,10 @@ pub fn make_directory(path: &Path) -> Result<(), EnrolError> {
     made.map_err(|source| failed("make", path, source))
 }
 
+pub fn exists(path: &Path) -> Result<bool, EnrolError> {
+    fs::exists(path).map_err(|source| failed("read", path, source))
+}
+
 pub fn read(path: &Path) -> Result<String, EnrolError> {
     fs::read_to_string(path).map_err(|source| failed("read", path, source))
 }
