@@ -1,6 +1,6 @@
 //! Results, samples and segments as rows: a column for each field, and for each number of a distribution.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::output::field_lists::{DISTRIBUTION, Field, HOPS, RESULTS, SAMPLE};
 
@@ -79,9 +79,10 @@ pub fn of_hops() -> Vec<Column> {
 
 /// The rows of a record `hops`: one for each segment and direction, and one for the delays and losses that are in no segment, if
 /// there are any. The losses of all rows add up to those of the window.
-pub fn rows_of_hops(record: Value) -> Vec<Value> {
-    let Value::Object(mut fields) = record else {
-        return Vec::new();
+pub fn rows_of_hops(record: Value) -> impl Iterator<Item = Value> {
+    let mut fields = match record {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
     };
     let lost = |name| fields.get(name).and_then(Value::as_u64).unwrap_or(0);
     let lost = lost("lost_late").saturating_add(lost("lost_unknown"));
@@ -93,12 +94,14 @@ pub fn rows_of_hops(record: Value) -> Vec<Value> {
         _ => Vec::new(),
     };
     fields.retain(|name, _| ["type", "agent"].contains(&name.as_str()) || OF_SEGMENTS.contains(&name.as_str()));
-    let row = |part: Value| {
-        let part = part.as_object().into_iter().flatten();
-        let part = part.map(|(name, value)| (name.clone(), value.clone()));
-        Value::Object(fields.clone().into_iter().chain(part).collect())
+    let row = move |part: Value| {
+        let mut row = fields.clone();
+        if let Value::Object(part) = part {
+            row.extend(part);
+        }
+        Value::Object(row)
     };
-    parts.into_iter().chain(rest).map(row).collect()
+    parts.into_iter().chain(rest).map(row)
 }
 
 /// Of windows, summaries, samples and segments in one table.
@@ -120,7 +123,7 @@ mod tests {
     use crate::output::model::hops::Hops;
 
     fn rows(hops: &Hops) -> Vec<Value> {
-        rows_of_hops(record_value("hops", "h1:p1", hops).unwrap())
+        rows_of_hops(record_value("hops", "h1:p1", hops).unwrap()).collect()
     }
 
     #[test]

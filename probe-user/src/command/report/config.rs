@@ -17,6 +17,18 @@ pub struct ReportConfig {
     pub parquet: Option<PathBuf>,
 }
 
+impl ReportConfig {
+    /// The files with tables beside the report, by flag.
+    pub fn tables(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let all = [
+            ("--samples", &self.samples),
+            ("--hops", &self.hops),
+            ("--parquet", &self.parquet),
+        ];
+        all.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?)))
+    }
+}
+
 /// Where a report is written; `None` for standard output.
 pub type Place = Option<PathBuf>;
 
@@ -68,24 +80,21 @@ pub fn validate(args: ReportArgs) -> Result<ReportConfig, ConfigError> {
     }
     let output = (args.output.is_some() || args.parquet.is_none()).then(|| values::output(args.output));
     let report = output.clone().flatten();
-    let samples = values::other_output("--samples", args.samples, report.as_ref())?;
-    let hops = values::other_output("--hops", args.hops, report.as_ref())?;
-    let parquet = values::other_output("--parquet", args.parquet, report.as_ref())?;
-    let others = [("--samples", &samples), ("--hops", &hops), ("--parquet", &parquet)];
-    for (place, (flag, path)) in others.iter().enumerate() {
-        let is_same = |(_, earlier): &&(&str, &Option<PathBuf>)| path.is_some() && earlier == path;
-        if let Some((earlier, _)) = others[..place].iter().find(is_same) {
-            return wrong(format!("{flag} and {earlier} name the same file; give each its own"));
-        }
-    }
-    Ok(ReportConfig {
+    let other = |flag, path| values::other_output(flag, path, report.as_ref());
+    let config = ReportConfig {
         files,
         format: args.format,
         output,
-        samples,
-        hops,
-        parquet,
-    })
+        samples: other("--samples", args.samples)?,
+        hops: other("--hops", args.hops)?,
+        parquet: other("--parquet", args.parquet)?,
+    };
+    for (place, (flag, path)) in config.tables().enumerate() {
+        if let Some((earlier, _)) = config.tables().take(place).find(|(_, earlier)| *earlier == path) {
+            return wrong(format!("{flag} and {earlier} name the same file; give each its own"));
+        }
+    }
+    Ok(config)
 }
 
 #[cfg(test)]

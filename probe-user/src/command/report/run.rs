@@ -106,19 +106,19 @@ impl Outputs {
         }
         let mut row: Value = serde_json::from_slice(line)?;
         row["agent"] = agent.into();
-        let rows = match record {
-            Record::Hops(_) => rows_of_hops(row),
-            _ => vec![row],
-        };
-        for row in &rows {
+        let mut add = |row: &Value| -> Result<()> {
             if let Some(csv) = csv {
                 csv.add(row)?;
             }
-            if let Some((_, table)) = &mut self.parquet {
-                table.add(row).map_err(|error| anyhow!("{error}"))?;
+            match &mut self.parquet {
+                Some((_, table)) => table.add(row).map_err(|error| anyhow!("{error}")),
+                None => Ok(()),
             }
+        };
+        match record {
+            Record::Hops(_) => rows_of_hops(row).try_for_each(|row| add(&row)),
+            _ => add(&row),
         }
-        Ok(())
     }
 
     fn end(self) -> Result<()> {
@@ -138,16 +138,8 @@ fn check_files(config: &ReportConfig) -> Result<(), OutputError> {
     let paths = config.files.iter().filter_map(|input: &Input| input.path.as_ref());
     let inputs = paths.map(|path| ("FILE", path));
     let report = config.output.iter().flatten().map(|path| ("--output", path));
-    let others = [
-        ("--samples", &config.samples),
-        ("--hops", &config.hops),
-        ("--parquet", &config.parquet),
-    ];
-    let others = others
-        .into_iter()
-        .filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
     let mut known = Vec::new();
-    for (flag, path) in inputs.chain(report).chain(others) {
+    for (flag, path) in inputs.chain(report).chain(config.tables()) {
         let Ok(metadata) = fs::metadata(path) else { continue };
         let name = format!("{flag} {}", path.display());
         if let Some((_, other)) = known.iter().find(|(other, _)| is_same(other, &metadata)) {
