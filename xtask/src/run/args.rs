@@ -133,3 +133,34 @@ pub(super) fn attach_options(lab: &Lab) -> &'static [&'static str] {
         &["--attach", "xdp-native"]
     }
 }
+
+/// The value of the option `name` (`--samples`) in `arguments`, behind it or joined by `=`.
+pub(super) fn option(arguments: &[OsString], name: &str) -> Option<String> {
+    let texts: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    let separate = texts.iter().zip(texts.iter().skip(1));
+    let separate = separate
+        .filter(|(option, _)| *option == name)
+        .map(|(_, value)| &**value);
+    let joined = texts
+        .iter()
+        .filter_map(|text| text.strip_prefix(name)?.strip_prefix('='));
+    separate.chain(joined).last().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn option_is_there_with_its_value_apart_or_not() {
+        for (given, is_there) in [
+            ("--ovsdb none", true),
+            ("--cold 5 --ovsdb=none", true),
+            ("--ovsdbs none", false),
+            ("none", false),
+        ] {
+            let given: Vec<_> = given.split(' ').map(OsString::from).collect();
+            assert_eq!(option(&given, "--ovsdb").is_some(), is_there, "{given:?}");
+        }
+    }
+}

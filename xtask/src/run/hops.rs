@@ -9,16 +9,11 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use crate::lab::{Harm, Hurt};
+use crate::run::args::option;
 
 /// The file of single probes that `arguments` name.
 pub(super) fn samples_of(arguments: &[OsString]) -> Option<PathBuf> {
-    let texts: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
-    let separate = texts.iter().zip(texts.iter().skip(1));
-    let separate = separate
-        .filter(|(option, _)| *option == "--samples")
-        .map(|(_, file)| &**file);
-    let joined = texts.iter().filter_map(|text| text.strip_prefix("--samples="));
-    separate.chain(joined).last().map(PathBuf::from)
+    option(arguments, "--samples").map(PathBuf::from)
 }
 
 /// Prints for each harm how many of agent1's probes show it in its segment.
