@@ -79,8 +79,12 @@ pub(crate) fn unpack(
         .try_for_each(|directory| make(directory))?;
     let options = source.options(&work.join("apt"))?;
     let attempt = || download(&options, &find()?, closure, &archives);
-    // A new machine has no lists of packages, and old lists name packages that are no longer in the archive.
-    attempt().or_else(|_| packages::refresh().and_then(|()| attempt()))?;
+    match source {
+        // A new machine has no lists of packages, and old lists name packages that are no longer in the archive.
+        Source::Machine => attempt().or_else(|_| packages::refresh().and_then(|()| attempt()))?,
+        // Its lists are new.
+        Source::Debian13 => attempt()?,
+    }
     let entries = fs::read_dir(&archives).with_context(|| format!("cannot read {}", archives.display()))?;
     let paths = entries.flatten().map(|entry| entry.path());
     for archive in paths.filter(|path| path.extension().is_some_and(|extension| extension == "deb")) {
