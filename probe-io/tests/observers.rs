@@ -443,7 +443,7 @@ fn a_processor_that_is_late_is_told_from_a_slow_line() {
     let Some(hosts) = Hosts::new(false) else { return };
     hosts.warm_up();
     let mut ends = [1, 2].map(|end| hosts.observe(end));
-    // The other processor receives what comes in by u2.
+    // Packets that arrive at u2 are received by the other processor.
     let steered = Command::new("ip")
         .args(["netns", "exec", &hosts.host(2), "sh", "-c"])
         .arg("echo 2 > /sys/class/net/u2/queues/rx-0/rps_cpus")

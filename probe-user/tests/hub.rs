@@ -227,8 +227,8 @@ fn a_failed_start_is_one_line_and_leaves_nothing() {
     assert_eq!(place.servers(), 0);
 }
 
-/// A second hub with an import of the first one's state uses the server of the first one. It says what is left to do for its
-/// servers.
+/// A second hub, which imports the state of the first one, uses the server of the first one. It says what the user has to do for
+/// servers of their own.
 #[test]
 fn a_hub_can_use_the_servers_of_the_user() {
     let Some(place) = Place::new() else { return };

@@ -101,7 +101,7 @@ impl HopStamps {
         self.hops.reconfigure(config, monotonic_ns());
     }
 
-    /// The counters of what was lost since the start.
+    /// How many hop stamps and upcalls were lost since the start, by counter.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         counters::HOPS.iter().map(|lost| lost.name).zip(self.lost)
     }
