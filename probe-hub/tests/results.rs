@@ -235,11 +235,14 @@ impl Port {
     }
 }
 
+/// Afterwards, a silence does not come from the start of the peer.
+const JOINED: Duration = Duration::from_secs(11);
+
 fn silent(peer: &str, replies: Option<u32>) -> What {
     What::Silent(Silence {
         peer: format!("{peer}/p").parse().unwrap(),
         address: [10, 0, 0, 9].into(),
-        since_ns: realtime_ns() - 4 * S,
+        since_ns: realtime_ns(),
         lost: 3,
         session: Session {
             source: [10, 0, 0, 1].into(),
@@ -377,9 +380,11 @@ async fn a_silent_pair_is_posted_with_its_direction_and_survives_its_hub() {
         fleet.ports().all(|(id, _)| fleet.is_confirmed(id))
     };
     until("all know their assignments", is_confirmed).await;
-    fleet.port("a").tell(silent("b", Some(100))).await;
-    fleet.port("a").tell(silent("c", Some(100))).await;
-    until("two alerts", || hub.alerts().raised().count() == 2).await;
+    sleep(JOINED).await;
+    for (number, peer) in [(1, "b"), (2, "c")] {
+        fleet.port("a").tell(silent(peer, Some(100))).await;
+        until("an alert of each", || hub.alerts().raised().count() == number).await;
+    }
     let raised: Vec<_> = hub
         .alerts()
         .raised()

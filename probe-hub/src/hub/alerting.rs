@@ -42,7 +42,7 @@ const LAST_POSTS: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
 /// Results of before are on their way for this time after a connection was lost.
 const SETTLE_NS: u64 = 60_000_000_000;
-/// A silence that began so long before the peer's process was replaced may come from that.
+/// A silence that began earlier than so long after the peer's process was first seen may come from its start.
 const RESTART_NS: u64 = 10_000_000_000;
 /// Bytes of an entry; a server takes 1 MiB.
 const MAX_STORED: usize = 900_000;
@@ -77,8 +77,9 @@ struct State {
     questions: Shares,
     /// Silent pairs whose reflectors are asked.
     asked: HashMap<Pair, Silence>,
-    /// The process of each port, and since when it is known (UTC); 0 for those that were there at the start.
-    boots: HashMap<PortId, (u64, u64)>,
+    /// The process of each port, and since when it is known (UTC); 0 for those that were there when this hub had loaded the
+    /// fleet. `None` before that.
+    boots: Option<HashMap<PortId, (u64, u64)>>,
     /// `CLOCK_MONOTONIC` since when this hub hears heartbeats; `None` without a connection.
     listens_ns: Option<u64>,
     /// While this hub coordinates, and has taken over the alerts of the one before: the entry in the bucket, and its revision.
@@ -90,7 +91,7 @@ impl Default for State {
         Self {
             questions: Shares::new(QUESTIONS_OF_HOST, QUESTION_INTERVAL_NS),
             asked: HashMap::new(),
-            boots: HashMap::new(),
+            boots: None,
             listens_ns: None,
             kept: None,
         }
@@ -264,7 +265,7 @@ impl Alerting {
             let Some(port) = fleet.port(id) else { return true };
             (id, is_there(port), port.presence.boot)
         };
-        let known = self.state().boots.get(&id).copied();
+        let known = self.state().boots.as_ref().and_then(|boots| boots.get(&id).copied());
         let is_new = known.is_none_or(|(known, at_ns)| known != boot || at_ns.saturating_add(RESTART_NS) > since_ns);
         !is_there || is_new
     }
@@ -352,15 +353,13 @@ impl Alerting {
     /// Ports of which a process has begun or ended since the last call.
     fn restarts(&self, fleet: &Fleet, now: Now) -> Vec<PortId> {
         let mut state = self.state();
-        let is_first = state.boots.is_empty();
+        let since_ns = if state.boots.is_some() { now.utc_ns } else { 0 };
+        let boots = state.boots.get_or_insert_default();
         let mut restarts = Vec::new();
-        state.boots.retain(|id, _| fleet.port(*id).is_some());
+        boots.retain(|id, _| fleet.port(*id).is_some());
         for (id, port) in fleet.ports() {
             let boot = if is_there(port) { port.presence.boot } else { 0 };
-            let known = state
-                .boots
-                .entry(id)
-                .or_insert((boot, if is_first { 0 } else { now.utc_ns }));
+            let known = boots.entry(id).or_insert((boot, since_ns));
             if known.0 != boot {
                 *known = (boot, now.utc_ns);
                 restarts.push(id);

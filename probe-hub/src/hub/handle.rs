@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::alerts::Alerts;
 use super::figures::Figures;
 use super::fleet::{Fleet, Now};
+use super::lease::{self, Holder};
 use super::matrix::Matrix;
 use super::{neighbours, stores};
 use crate::credentials::Credentials;
@@ -79,6 +80,8 @@ struct Shared {
     matrix: Mutex<Matrix>,
     alerts: Mutex<Alerts>,
     figures: Mutex<Figures>,
+    /// This process, as it holds the lease.
+    holder: Holder,
     /// `CLOCK_MONOTONIC` until which this hub coordinates.
     lease_until_ns: AtomicU64,
     /// The hub that coordinates, as far as this one knows.
@@ -91,6 +94,7 @@ impl Hub {
     pub(super) fn new(config: Config, jetstream: jetstream::Context) -> Self {
         Self {
             shared: Arc::new(Shared {
+                holder: Holder::new(config.name.clone()),
                 config,
                 jetstream,
                 fleet: Mutex::default(),
@@ -158,6 +162,10 @@ impl Hub {
         lock(&self.shared.coordinator).clone()
     }
 
+    pub(super) fn holder(&self) -> &Holder {
+        &self.shared.holder
+    }
+
     pub(super) fn set_lease(&self, holder: Option<String>, until_ns: u64) {
         self.shared.lease_until_ns.store(until_ns, Ordering::Release);
         *lock(&self.shared.coordinator) = holder;
@@ -176,7 +184,7 @@ impl Hub {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Ends all tasks and gives the lease up.
+    /// Ends all tasks, and then gives the lease up: another hub goes on with what they have stored last.
     pub async fn stop(&self) {
         self.shared.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *lock(&self.shared.tasks));
@@ -184,6 +192,7 @@ impl Hub {
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             log::warn!("some tasks of the hub did not end within {STOP_TIMEOUT:?}");
         }
+        lease::give_up(self).await;
     }
 }
 

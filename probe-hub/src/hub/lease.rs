@@ -34,6 +34,14 @@ pub struct Holder {
     pub id: u64,
 }
 
+impl Holder {
+    /// With a new identifier.
+    pub fn new(hub: String) -> Self {
+        let id = RandomState::new().build_hasher().finish();
+        Self { hub, id }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Wait,
@@ -76,10 +84,8 @@ impl Lease {
 
 /// Keeps the lease, or waits for it, until the hub stops.
 pub(super) async fn run(hub: Hub) {
-    let id = RandomState::new().build_hasher().finish();
-    let hub_name = hub.config().name.clone();
     let mut lease = Lease {
-        me: Holder { hub: hub_name, id },
+        me: hub.holder().clone(),
         seen: None,
     };
     loop {
@@ -97,9 +103,13 @@ pub(super) async fn run(hub: Hub) {
             () = hub.stopped() => break,
         }
     }
+}
+
+/// Gives the lease up, if this hub has it, when nothing renews it any more.
+pub(super) async fn give_up(hub: &Hub) {
     if hub.is_coordinator() {
         hub.set_lease(None, 0);
-        if let Err(error) = give_up(&hub, &lease.me).await {
+        if let Err(error) = delete(hub).await {
             log::warn!("the lease could not be given up ({error:#}); another hub takes over in some seconds");
         }
     }
@@ -156,10 +166,10 @@ async fn read(hub: &Hub) -> Result<(Store, Option<(Holder, u64)>)> {
     Ok((store, holder))
 }
 
-async fn give_up(hub: &Hub, me: &Holder) -> Result<()> {
+async fn delete(hub: &Hub) -> Result<()> {
     let (store, entry) = read(hub).await?;
     if let Some((holder, revision)) = entry
-        && holder == *me
+        && holder == *hub.holder()
     {
         let delete = store.delete_expect_revision(subjects::LEASE_KEY, Some(revision));
         tokio::time::timeout(TIMEOUT, delete).await.context("no reply")??;
