@@ -1,10 +1,17 @@
-//! Decides when each session sends: once per interval, each at its own phase, so that sessions do not send in bursts.
+//! Decides when each session sends: once per interval, spread over it. Many sessions share their turns, because a wake-up for
+//! each probe would cost as much as the probe.
 
 use std::collections::VecDeque;
 
 /// A wake-up that is late by at most this catches up on missed turns. Wake-ups are not exact to the microsecond, so
 /// without catching up, short intervals would become longer. After a longer stall, it would cause a burst.
 const MAX_CATCH_UP_NS: u64 = 1_000_000;
+
+/// The first sessions have turns of their own: 2 to the power of this.
+const MIN_TURNS_BITS: u32 = 7;
+
+/// More turns have the sessions of a long interval, so that turns are at most this far apart and few sessions share one.
+const MAX_APART_NS: u64 = 800_000;
 
 #[derive(Debug)]
 pub struct Schedule {
@@ -94,14 +101,18 @@ impl Schedule {
 }
 
 /// The `ordinal`-th of the fractions 0, 1/2, 1/4, 3/4, 1/8, … of an interval (van der Corput): any number of sessions is
-/// spread about evenly, and none moves when another joins.
+/// spread about evenly, and none moves when another joins. Once all turns are taken, they are taken anew in the same order.
 fn phase(ordinal: u16, interval_ns: u64) -> u64 {
-    let fraction = u128::from(ordinal.reverse_bits());
-    ((u128::from(interval_ns) * fraction) >> 16) as u64
+    let are_close = |bits: &u32| interval_ns >> bits <= MAX_APART_NS;
+    let bits = (MIN_TURNS_BITS..u16::BITS).find(are_close).unwrap_or(u16::BITS);
+    let fraction = ordinal.reverse_bits() >> (u16::BITS - bits);
+    ((u128::from(interval_ns) * u128::from(fraction)) >> bits) as u64
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const INTERVAL: u64 = 1_000_000;
@@ -134,6 +145,30 @@ mod tests {
                 "{sessions} sessions"
             );
             assert_eq!(times[usize::from(sessions)] - times[0], INTERVAL);
+        }
+    }
+
+    #[test]
+    fn many_sessions_share_turns_that_are_close_enough() {
+        // Sessions, interval, turns, and most sessions of one.
+        let cases = [
+            (128, INTERVAL, 128, 1),
+            (129, INTERVAL, 128, 2),
+            (1_000, 100 * INTERVAL, 128, 8),
+            (10_000, 1_000 * INTERVAL, 2_048, 5),
+            (10_000, 60_000 * INTERVAL, 10_000, 1),
+        ];
+        for (sessions, interval_ns, turns, most) in cases {
+            let mut shared = BTreeMap::<u64, usize>::new();
+            for ordinal in 0..sessions {
+                *shared.entry(phase(ordinal, interval_ns)).or_default() += 1;
+            }
+            assert_eq!(
+                (shared.len(), shared.values().max()),
+                (turns, Some(&most)),
+                "{sessions}, {interval_ns} ns"
+            );
+            assert!(shared.keys().all(|&phase_ns| phase_ns < interval_ns));
         }
     }
 
