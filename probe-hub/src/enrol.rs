@@ -172,17 +172,19 @@ impl StateDirectory {
     /// Writes the accounts for servers.
     pub fn write_accounts(&self) -> Result<(), EnrolError> {
         let _change = self.change()?;
-        self.replace_accounts()
+        self.replace_accounts().map(drop)
     }
 
-    /// Writes the accounts of all that are enrolled, unless they are there.
-    fn replace_accounts(&self) -> Result<(), EnrolError> {
+    /// Writes the accounts of all that are enrolled, unless they are there. Says whether there were others.
+    fn replace_accounts(&self) -> Result<bool, EnrolError> {
         let hub = self.key(CONNECTION)?.public_key();
         let accounts = accounts::text(&hub, &self.enrolled()?);
-        match self.existing(ACCOUNTS)? {
-            Some(before) if before == accounts => Ok(()),
-            _ => self.write(ACCOUNTS, &accounts),
+        let before = self.existing(ACCOUNTS)?;
+        if before.as_deref() == Some(&*accounts) {
+            return Ok(false);
         }
+        self.write(ACCOUNTS, &accounts)?;
+        Ok(before.is_some())
     }
 
     /// Writes a file, in the place of the one before.
@@ -217,18 +219,23 @@ impl StateDirectory {
         Ok(credentials)
     }
 
-    /// Ends an enrolment.
+    /// Ends an enrolment. One that has failed half-way can be repeated.
     pub fn revoke(&self, name: &HostName) -> Result<(), EnrolError> {
         let _change = self.change()?;
         let path = self.host_file(name);
-        fs::remove_file(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => EnrolError::Unknown {
-                name: name.clone(),
-                dir: self.hosts_directory(),
-            },
-            _ => failed("remove", &path, source),
-        })?;
-        self.replace_accounts()
+        let removed = fs::remove_file(&path);
+        match removed {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &path, source)),
+            _ => {}
+        }
+        let had_access = self.replace_accounts()?;
+        if removed.is_ok() || had_access {
+            return Ok(());
+        }
+        Err(EnrolError::Unknown {
+            name: name.clone(),
+            dir: self.hosts_directory(),
+        })
     }
 
     /// All that are enrolled.

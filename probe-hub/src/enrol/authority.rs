@@ -8,6 +8,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::address::Address;
 use super::error::EnrolError;
@@ -48,9 +52,15 @@ impl Authority {
         replace(&directory.join(KEY), &key.serialize_pem())
     }
 
-    /// Fails if this is not a key (PEM).
-    pub fn check(key: &str) -> Result<(), rcgen::Error> {
-        KeyPair::from_pem(key).map(drop)
+    /// Fails, and says why, if these are not a certificate and its key (PEM).
+    pub fn check(certificate: &str, key: &str) -> Result<(), String> {
+        KeyPair::from_pem(key).map_err(|error| format!("the key of its authority: {error}"))?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| error.to_string())?;
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())
+            .map_err(|error| format!("the certificate of its authority: {error}"))?;
+        CertifiedKey::from_der(vec![certificate], key, &ring::default_provider())
+            .map(drop)
+            .map_err(|error| format!("the certificate of its authority does not belong to the key: {error}"))
     }
 
     pub fn read(directory: &Path) -> Result<Self, EnrolError> {

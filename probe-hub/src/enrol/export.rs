@@ -38,7 +38,7 @@ impl Export {
         for seed in [&export.signing, &export.connection] {
             KeyPair::from_seed(seed).map_err(|error| format!("a seed in it is no NKey: {error}"))?;
         }
-        Authority::check(&export.authority_key).map_err(|error| format!("the key of its authority: {error}"))?;
+        Authority::check(&export.authority, &export.authority_key)?;
         Ok(export)
     }
 

@@ -72,6 +72,24 @@ fn a_name_is_enrolled_once_unless_it_is_replaced() {
 }
 
 #[test]
+fn a_revocation_that_failed_half_way_can_be_repeated() {
+    let (_directory, state) = state();
+    let credentials = state.enroll(&name("h1"), &prefixes(), servers(), false).unwrap();
+    let key = KeyPair::from_seed(&credentials.seed).unwrap().public_key();
+    let accounts = state.path().join(ACCOUNTS);
+    let before = fs::read_to_string(&accounts).unwrap();
+    // A file cannot be put in the place of a directory.
+    fs::remove_file(&accounts).unwrap();
+    fs::create_dir(&accounts).unwrap();
+    assert!(state.revoke(&name("h1")).is_err());
+    fs::remove_dir(&accounts).unwrap();
+    fs::write(&accounts, before).unwrap();
+    state.revoke(&name("h1")).unwrap();
+    assert!(!fs::read_to_string(&accounts).unwrap().contains(&key));
+    assert!(matches!(state.revoke(&name("h1")), Err(EnrolError::Unknown { .. })));
+}
+
+#[test]
 fn a_directory_keeps_its_keys_and_its_addresses() {
     let (directory, state) = state();
     let keys = |state: &StateDirectory| {
@@ -228,13 +246,18 @@ fn what_is_no_export_is_refused() {
     let (_directory, state) = state();
     let text = StateDirectory::export(state.path()).unwrap().write();
     let seed = fs::read_to_string(state.path().join(SIGNING)).unwrap();
+    let (_other_directory, other) = self::state();
+    let own = |name: &str| fs::read_to_string(state.path().join(name)).unwrap();
+    let other = |name: &str| fs::read_to_string(other.path().join(name)).unwrap();
     for wrong in [
         String::new(),
         text.replace(seed.trim(), "SA"),
         text.replace("BEGIN PRIVATE", "BEGIN"),
         text.replace("signing", "sign"),
+        text.replace(&own("authority.pem"), &other("authority.pem")),
+        text.replace(&own("authority.key"), &other("authority.key")),
     ] {
-        assert!(Export::read(&wrong).is_err(), "{wrong}");
+        assert!(wrong != text && Export::read(&wrong).is_err(), "{wrong}");
     }
     assert!(Export::read(&text).is_ok());
 }
