@@ -14,15 +14,16 @@ use async_nats::ServerInfo;
 use log::{info, warn};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
-use self::log_lines::{Budget, Level, split};
+use self::log_lines::{Budget, Level, disk_is_full, split};
 use crate::connection::{OLDEST_SERVER, too_old};
 use crate::enrol::{Address, EnrolError, StateDirectory};
 use crate::name::HostName;
@@ -37,6 +38,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 const STABLE: Duration = Duration::from_secs(60);
 /// A server that is silent for so long while it starts may never be ready, or has large streams.
 const SLOW_START: Duration = Duration::from_secs(10);
+/// A server whose disk is full gives its streams up, and has to be started again when there is room. Until then, that is looked
+/// for this often.
+const ROOM_INTERVAL: Duration = Duration::from_secs(5);
+const MIN_ROOM: u64 = 16 << 20;
 /// For its last writes.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 /// For `nats-server --version`.
@@ -180,19 +185,27 @@ async fn supervise(mut process: Process, program: &Path, file: &Path, mut reques
     let mut pause = MIN_PAUSE;
     loop {
         let started = Instant::now();
+        let mut looks = interval(ROOM_INTERVAL);
         let status = loop {
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(()) => process.signal(Signal::SIGHUP),
                     None => return process.stop().await,
                 },
-                ended = process.ended() => break ended,
+                _ = looks.tick() => if process.has_room_again() {
+                    process.stop().await;
+                    break None;
+                },
+                ended = process.ended() => break Some(ended),
             }
         };
         if started.elapsed() >= STABLE {
             pause = MIN_PAUSE;
         }
-        warn!("nats-server has ended ({status}); starting it again in {pause:?}");
+        match status {
+            Some(status) => warn!("nats-server has ended ({status}); starting it again in {pause:?}"),
+            None => warn!("there is room on the disk again; starting nats-server again"),
+        }
         process = loop {
             tokio::select! {
                 () = sleep(pause) => {}
@@ -218,6 +231,9 @@ struct Process {
     budget: Budget,
     begin: Instant,
     last_error: Option<String>,
+    /// Where it keeps its streams.
+    directory: PathBuf,
+    is_full: bool,
 }
 
 impl Process {
@@ -247,6 +263,8 @@ impl Process {
             budget: Budget::default(),
             begin: Instant::now(),
             last_error: None,
+            directory: file.parent().unwrap_or(Path::new("/")).to_owned(),
+            is_full: false,
         })
     }
 
@@ -296,7 +314,17 @@ impl Process {
         if level == Level::Error {
             self.last_error = Some(text.to_owned());
         }
+        let is_full = disk_is_full(text);
+        if is_full && !replace(&mut self.is_full, true) {
+            warn!(
+                "the disk of {} is full: nats-server keeps no results, and agents keep theirs; make room there, and it is \
+                 started again",
+                self.directory.display()
+            );
+        }
         match level {
+            // One line says it.
+            _ if is_full => info!("nats-server: {text}"),
             Level::Info => info!("nats-server: {text}"),
             Level::Warning | Level::Error => {
                 if let Some(note) = self.budget.take(text, self.begin.elapsed()) {
@@ -305,6 +333,12 @@ impl Process {
             }
         }
         Some(line)
+    }
+
+    /// Whether it has given streams up for want of room, and there is some.
+    fn has_room_again(&self) -> bool {
+        let room = || statvfs(&self.directory).map_or(0, |disk| disk.blocks_available() * disk.fragment_size());
+        self.is_full && room() >= MIN_ROOM
     }
 
     fn signal(&self, signal: Signal) {
@@ -361,6 +395,34 @@ mod tests {
         }
         let new = script("new", "nats-server: v2.11.0");
         assert_eq!(find(Some(&new)).await.unwrap(), new);
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_disk_was_full_is_started_again_when_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        // Its argument is the configuration. Only the first one finds the disk full.
+        let script = "#!/bin/sh\nd=$(dirname \"$2\")\ntest -e $d/starts || echo '[1] [ERR] write 1.blk: no space left on \
+                      device' >&2\necho x >>$d/starts\nexec sleep 100\n";
+        let program = path("nats-server");
+        std::fs::write(&program, script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let process = Process::spawn(&program, &path("nats.conf")).unwrap();
+        let (reloads, requests) = mpsc::channel(1);
+        let (file, starts) = (path("nats.conf"), path("starts"));
+        let supervised = tokio::spawn(async move { supervise(process, &program, &file, requests).await });
+        let number = || std::fs::read_to_string(&starts).unwrap_or_default().lines().count();
+        let end = Instant::now() + Duration::from_secs(60);
+        while number() < 2 && Instant::now() < end {
+            sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(number(), 2);
+        // The second one stays.
+        sleep(ROOM_INTERVAL + Duration::from_millis(500)).await;
+        assert_eq!(number(), 2);
+        drop(reloads);
+        supervised.await.unwrap();
     }
 
     #[test]

@@ -41,6 +41,11 @@ pub fn split(line: &str) -> (Level, &str) {
     }
 }
 
+/// Whether a line says that the disk is full.
+pub fn disk_is_full(text: &str) -> bool {
+    text.contains("no space left on device") || text.contains("disk quota exceeded")
+}
+
 /// A line without the parts that differ each time. In `10.2.0.2:56810 - cid:40 - TLS handshake error` these are the port and the
 /// number of the connection.
 fn recurring(text: &str) -> String {
