@@ -23,6 +23,7 @@ use crate::hub::alerts::loss::Verdict;
 use crate::hub::alerts::share::Shares;
 use crate::hub::alerts::{Alert, Change, DOWN_NS, HostLife, PairLife, Silent};
 use crate::hub::follow::{Step, follow};
+use crate::hub::problems::ProblemKind;
 use crate::hub::webhook::Webhook;
 use crate::message::event::{Answer, Event, Silence, What};
 use crate::name::{HostName, PortName};
@@ -332,7 +333,9 @@ impl Alerting {
                 Verdict::Answers { start_ns } => alerts.answering(from, to, start_ns, now.utc_ns),
             }
         }
-        alerts.problems(fleet.problems().iter(), now.utc_ns);
+        // A hub that has just begun to listen does not know yet what the one before it knew.
+        let are_complete = now.monotonic_ns > listens_ns.saturating_add(DOWN_NS);
+        alerts.problems(fleet.problems().iter(), are_complete, now.utc_ns);
         let pair = |from: &PortName, to: &PortName| {
             let present = |name| fleet.id(name).filter(|id| fleet.port(*id).is_some_and(is_there));
             let (Some(from), Some(to)) = (present(from), present(to)) else {
@@ -456,12 +459,13 @@ fn is_there(port: &Port) -> bool {
     port.is_present && !port.presence.ended
 }
 
-/// The hosts with a port in the fleet. Nothing is expected of them before `listens_ns`.
+/// The enrolled hosts with a port in the fleet. Nothing is expected of them before `listens_ns`.
 fn hosts(fleet: &Fleet, listens_ns: u64, now: Now) -> BTreeMap<HostName, HostLife> {
     let since_listening_ns = now.monotonic_ns.saturating_sub(listens_ns);
     let life = |(host, ports): (&HostName, &std::collections::BTreeSet<PortId>)| {
         let ports = ports.iter().filter_map(|id| fleet.port(*id));
-        let present = ports.filter(|port| is_there(port));
+        let is_enrolled = |port: &&Port| !fleet.problems().has(&port.name, ProblemKind::NotEnrolled);
+        let present = ports.filter(|port| is_there(port)).filter(is_enrolled);
         let silent_ns = present.map(|port| port.silent_ns(now.monotonic_ns)).min()?;
         let silent_ns = silent_ns.min(since_listening_ns);
         Some((host.clone(), HostLife { silent_ns }))

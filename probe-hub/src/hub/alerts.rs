@@ -321,10 +321,11 @@ impl Alerts {
         }
     }
 
-    /// All problems of ports; those that are no longer among them are resolved.
+    /// All problems of ports. If `are_complete`, those that are no longer among them are resolved.
     pub fn problems<'a>(
         &mut self,
         problems: impl Iterator<Item = (&'a PortName, ProblemKind, &'a Problem)>,
+        are_complete: bool,
         now_ns: u64,
     ) {
         let alert = |(port, kind, problem): (&PortName, _, &Problem)| {
@@ -337,7 +338,7 @@ impl Alerts {
             )
         };
         let problems: BTreeMap<Key, Alert> = problems.map(alert).map(|alert| (alert.key(), alert)).collect();
-        let solved = |key: &&Key| matches!(key.0, Kind::Problem(_)) && !problems.contains_key(*key);
+        let solved = |key: &&Key| are_complete && matches!(key.0, Kind::Problem(_)) && !problems.contains_key(*key);
         let solved: Vec<_> = self.entries.keys().filter(solved).cloned().collect();
         for key in solved {
             self.end(&key, End::Recovered, now_ns);
@@ -449,6 +450,10 @@ impl Alerts {
         match self.entries.entry(key.clone()) {
             Slot::Occupied(mut slot) => {
                 let entry = slot.get_mut();
+                if matches!(alert.kind, Kind::Problem(_)) {
+                    entry.alert.text = alert.text;
+                    return;
+                }
                 if !matches!(entry.stage, Stage::Held { .. }) {
                     return;
                 }

@@ -24,6 +24,8 @@ pub const MAX_PRESENCE: usize = 16 << 10;
 const MAX_CLOCK_OFF_NS: u64 = 1_000_000_000;
 /// Heartbeats in a row that show it: one alone may have waited on its way.
 const CLOCK_HEARTBEATS: u32 = 3;
+/// A clock that was set is reported anew.
+const CLOCK_CHANGE_NS: u64 = 60_000_000_000;
 /// A port whose agent was stopped is gone after this time.
 const ENDED_NS: u64 = 600_000_000_000;
 
@@ -153,10 +155,12 @@ impl Fleet {
         self.port(id).map_or(&[], |port| &port.assigned.targets)
     }
 
-    /// Ports that were silent for so long: their keys, and the revisions of those that are in the bucket.
+    /// Ports that were silent for so long, or whose enrolment has ended: their keys, and the revisions of those that are in the bucket.
     pub fn gone(&self, after_ns: u64, monotonic_ns: u64) -> Vec<(PortId, String, Option<u64>)> {
         let is_gone = |port: &Port| {
-            let after_ns = if port.presence.ended {
+            let after_ns = if self.problems.has(&port.name, ProblemKind::NotEnrolled) {
+                after_ns.min(ALIVE_NS)
+            } else if port.presence.ended {
                 after_ns.min(ENDED_NS)
             } else {
                 after_ns
@@ -202,18 +206,25 @@ impl Fleet {
         let Some(port) = self.port_mut(id) else { return };
         let clock_ahead_ns = heartbeat.sent_ns.wrapping_sub(now.utc_ns) as i64;
         let is_off = clock_ahead_ns.unsigned_abs() > MAX_CLOCK_OFF_NS;
+        // Heartbeats that have waited come together.
+        let has_waited = port
+            .heard
+            .is_some_and(|last| now.monotonic_ns.saturating_sub(last.at_ns) < INTERVAL_NS / 2);
         let clock_off = match port.heard {
             _ if !is_off => 0,
-            // Heartbeats that have waited come together.
-            Some(last) if now.monotonic_ns.saturating_sub(last.at_ns) < INTERVAL_NS / 2 => last.clock_off,
+            Some(last) if has_waited => last.clock_off,
             Some(last) => last.clock_off.saturating_add(1),
             None => 1,
         };
+        let reported_ns = port.heard.and_then(|last| last.clock_reported_ns).filter(|_| is_off);
+        let is_news = reported_ns.is_none_or(|before| before.abs_diff(clock_ahead_ns) > CLOCK_CHANGE_NS);
+        let is_report = clock_off >= CLOCK_HEARTBEATS && !has_waited && is_news;
         port.heard = Some(Heard {
             at_ns: now.monotonic_ns,
             heartbeat,
             clock_ahead_ns,
             clock_off,
+            clock_reported_ns: if is_report { Some(clock_ahead_ns) } else { reported_ns },
         });
         let is_alternating = port.boots.note(heartbeat.boot, now.monotonic_ns);
         if heartbeat.generation == port.assigned.generation {
@@ -222,7 +233,7 @@ impl Fleet {
                 port.expected = (heartbeat.generation, port.assigned.probers.clone());
             }
         }
-        if !is_alternating && clock_off != 0 && clock_off != CLOCK_HEARTBEATS {
+        if !is_alternating && clock_off != 0 && !is_report {
             return;
         }
         let name = port.name.clone();
@@ -234,9 +245,13 @@ impl Fleet {
         }
         if clock_off == 0 {
             self.problems.clear(&name, ProblemKind::Clock);
-        } else if clock_off == CLOCK_HEARTBEATS {
-            let seconds = clock_ahead_ns as f64 / 1e9;
-            let text = format!("its clock is {seconds:+.1} s off that of the hub; synchronise both");
+        } else if is_report {
+            let seconds = clock_ahead_ns.unsigned_abs() as f64 / 1e9;
+            let side = if clock_ahead_ns < 0 { "behind" } else { "ahead of" };
+            let text = format!(
+                "its clock is {seconds:.1} s {side} that of the hub, and so are the times of its results, which may not be \
+                 shown; synchronise both clocks"
+            );
             self.problems.raise(name, ProblemKind::Clock, text, now.utc_ns);
         }
     }

@@ -110,6 +110,10 @@ impl Problems {
         }
     }
 
+    pub fn has(&self, port: &PortName, kind: ProblemKind) -> bool {
+        !self.current.is_empty() && self.current.contains_key(&(port.clone(), kind))
+    }
+
     /// Ports that have a problem of this kind.
     pub fn ports(&self, kind: ProblemKind) -> Vec<PortName> {
         let of_kind = self.iter().filter(|(_, other, _)| *other == kind);

@@ -209,14 +209,26 @@ fn problems_are_resolved_when_they_are_gone() {
     };
     let name = port("a/p");
     let list = [(&name, ProblemKind::Clock, &problem)];
-    alerts.problems(list.into_iter(), S);
-    alerts.problems(list.into_iter(), 2 * S);
+    alerts.problems(list.into_iter(), true, S);
+    alerts.problems(list.into_iter(), true, 2 * S);
     assert_eq!(
         alerts.raised().next().map(|alert| alert.text.as_str()),
         Some("a/p: its clock is off")
     );
-    alerts.problems([].into_iter(), 3 * S);
-    assert_eq!(changes(&mut alerts), ["+clock a/p", "-clock a/p Recovered"]);
+    let changed = Problem {
+        text: "its clock is off by more".to_owned(),
+        ..problem.clone()
+    };
+    alerts.problems([(&name, ProblemKind::Clock, &changed)].into_iter(), true, 2 * S);
+    assert_eq!(
+        alerts.raised().next().map(|alert| alert.text.as_str()),
+        Some("a/p: its clock is off by more")
+    );
+    // A hub that has just begun has not heard of it yet.
+    alerts.problems([].into_iter(), false, 3 * S);
+    assert_eq!(changes(&mut alerts), ["+clock a/p"]);
+    alerts.problems([].into_iter(), true, 3 * S);
+    assert_eq!(changes(&mut alerts), ["-clock a/p Recovered"]);
 }
 
 #[test]

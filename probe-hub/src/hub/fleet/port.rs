@@ -59,6 +59,8 @@ pub struct Heard {
     /// How far its clock was ahead of this hub's, less the time that the heartbeat took.
     pub clock_ahead_ns: i64,
     pub(super) clock_off: u32,
+    /// `clock_ahead_ns` of the heartbeat by which the clock was last reported as wrong.
+    pub(super) clock_reported_ns: Option<i64>,
 }
 
 /// The assignment in the bucket.

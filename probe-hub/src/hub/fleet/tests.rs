@@ -383,6 +383,53 @@ fn two_processes_of_one_name_and_a_wrong_clock_are_noticed_once() {
 }
 
 #[test]
+fn a_clock_that_is_set_from_one_wrong_time_to_another_is_reported_anew() {
+    let mut fleet = fleet(1);
+    let hour_ns = 3_600_000_000_000;
+    let mut second = 0;
+    let mut hear_three = |fleet: &mut Fleet, boot, ahead_ns| {
+        for _ in 0..3 {
+            second += 5;
+            hear(fleet, "h0/p", boot, 0, ahead_ns, at(10_000 + second));
+        }
+        let notices = fleet.problems_mut().take_notices();
+        let text = fleet
+            .problems()
+            .iter()
+            .next()
+            .map(|(_, _, problem)| problem.text.clone());
+        (notices.len(), text.unwrap_or_default())
+    };
+    let (notices, text) = hear_three(&mut fleet, 1, hour_ns);
+    assert!(notices == 1 && text.contains("3600.0 s ahead of"), "{text}");
+    // It drifts.
+    let (notices, text) = hear_three(&mut fleet, 1, hour_ns + 2_000_000_000);
+    assert!(notices == 0 && text.contains("3600.0 s ahead of"), "{text}");
+    let (notices, text) = hear_three(&mut fleet, 2, -hour_ns);
+    assert!(notices == 1 && text.contains("3600.0 s behind"), "{text}");
+    assert_eq!(hear_three(&mut fleet, 2, 0), (0, String::new()));
+}
+
+#[test]
+fn a_host_that_is_no_longer_enrolled_leaves_when_it_is_silent() {
+    let mut fleet = fleet(2);
+    let gone = |fleet: &Fleet, seconds| -> Vec<_> {
+        let gone = fleet.gone(DAY, at(seconds).monotonic_ns).into_iter();
+        gone.map(|(_, key, _)| key).collect()
+    };
+    for port in ["h0/p", "h1/p"] {
+        hear(&mut fleet, port, 1, 0, 0, at(100));
+    }
+    let without_first = |host: &HostName| allowed(host).filter(|_| host.as_str() != "h0");
+    fleet.review(&without_first, at(101));
+    assert_eq!(gone(&fleet, 114), Vec::<String>::new());
+    assert_eq!(gone(&fleet, 116), [key("h0/p")]);
+    // It is enrolled again.
+    fleet.review(&allowed, at(116));
+    assert_eq!(gone(&fleet, 116), Vec::<String>::new());
+}
+
+#[test]
 fn assignments_are_written_once_and_another_hub_finds_the_same() {
     let mut first = fleet(40);
     choose(&mut first);
