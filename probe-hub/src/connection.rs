@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 
 use crate::credentials::Credentials;
 use crate::{spread, subjects};
@@ -30,6 +30,8 @@ pub const OLDEST_SERVER: (u64, u64) = (2, 11);
 
 /// Time for a reply to a request.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// What to do about a server that cannot be reached.
+const CHECK_SERVER: &str = "check that it runs, its address and port, and firewalls";
 /// Longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(4);
 
@@ -182,7 +184,7 @@ pub enum Problem {
 pub async fn diagnose(credentials: &Credentials) -> Result<(), Problem> {
     let mut first = Ok(());
     for server in &credentials.servers {
-        let silent = || Problem::Unreachable(format!("{server} does not answer"));
+        let silent = || Problem::Unreachable(format!("{server} does not answer; {CHECK_SERVER}"));
         let examined = timeout(REQUEST_TIMEOUT, examine(server, credentials)).await;
         let found = examined.unwrap_or_else(|_| Err(silent()));
         if found.is_ok() {
@@ -196,7 +198,7 @@ pub async fn diagnose(credentials: &Credentials) -> Result<(), Problem> {
 /// The steps of a connection, as far as the NKey.
 async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem> {
     const MAX_INFO_LEN: u64 = 64 << 10;
-    let unreachable = |error: io::Error| Problem::Unreachable(format!("{server}: {error}"));
+    let unreachable = |error: io::Error| Problem::Unreachable(format!("{server}: {error}; {CHECK_SERVER}"));
     let refused = |why: String| Problem::Refused(format!("{server}: {why}"));
     let tls = tls(credentials).map_err(|error| refused(error.to_string()))?;
     let address = address(server).map_err(|error| refused(error.to_string()))?;
@@ -220,11 +222,7 @@ async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem>
     }
     let tls = TlsConnector::from(Arc::new(tls));
     let stream = tls.connect(name, stream.into_inner()).await;
-    let mut stream = stream.map_err(|error| {
-        refused(format!(
-            "TLS with it fails: {error}; check both clocks, and that the credentials are of this fleet"
-        ))
-    })?;
+    let mut stream = stream.map_err(|error| refused(tls_problem(&error, address.host())))?;
     // It looks at this host's certificate after the handshake, from the client's point of view, and then waits for the client.
     match timeout(Duration::from_secs(1), stream.read_u8()).await {
         Ok(Err(error)) => Err(refused(format!(
@@ -232,6 +230,45 @@ async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem>
             credentials.name
         ))),
         _ => Ok(()),
+    }
+}
+
+/// What is wrong with the certificate of the server at `host`, or else with the connection.
+fn tls_problem(error: &io::Error, host: &str) -> String {
+    let certificate = match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(certificate)) => certificate,
+        _ => {
+            return format!(
+                "TLS with it fails: {error}; check both clocks, and that the credentials are of this fleet"
+            );
+        }
+    };
+    let date = |time: &UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX)
+    };
+    match certificate {
+        CertificateError::ExpiredContext { time, not_after } => format!(
+            "its certificate has expired at {}, and by the clock of this host it is {}; set the clock, or give the server a new \
+             certificate, as each start of `kstamp hub` does for its own",
+            date(not_after),
+            date(time)
+        ),
+        CertificateError::NotValidYetContext { time, not_before } => format!(
+            "its certificate is valid from {} on, and by the clock of this host it is {}; set the clock",
+            date(not_before),
+            date(time)
+        ),
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate is not from the authority in the credentials; use credentials of its own fleet, by `kstamp hub \
+             enroll`, or correct the address"
+                .to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
+            "its certificate is not for {host}; start `kstamp hub` with --address {host}, or use an address that the \
+             certificate names"
+        ),
+        other => format!("its certificate cannot be used: {other}"),
     }
 }
 
@@ -292,6 +329,40 @@ mod tests {
         assert_eq!(read("wrong last sequence: 7 (code 400, error code 10071)"), Some(7));
         assert_eq!(read("wrong last sequence (code 400, error code 10164)"), None);
         assert_eq!(read("wrong last sequence: many"), None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_said_with_dates_and_what_to_do() {
+        let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let problem = |certificate| {
+            let error = io::Error::new(
+                io::ErrorKind::InvalidData,
+                rustls::Error::InvalidCertificate(certificate),
+            );
+            tls_problem(&error, "hub.example.org")
+        };
+        let expired = CertificateError::ExpiredContext {
+            time: time(1_795_865_400),
+            not_after: time(1_795_824_000),
+        };
+        let early = CertificateError::NotValidYetContext {
+            time: time(1_795_737_600),
+            not_before: time(1_795_824_000),
+        };
+        for (certificate, contains) in [
+            (expired.clone(), "expired at 2026-11-28T00:00:00Z"),
+            (expired, "it is 2026-11-28T11:30:00Z"),
+            (early.clone(), "valid from 2026-11-28T00:00:00Z"),
+            (early, "it is 2026-11-27T00:00:00Z; set the clock"),
+            (CertificateError::UnknownIssuer, "`kstamp hub enroll`"),
+            (CertificateError::BadSignature, "`kstamp hub enroll`"),
+            (CertificateError::NotValidForName, "--address hub.example.org"),
+        ] {
+            let problem = problem(certificate);
+            assert!(problem.contains(contains) && !problem.contains('\n'), "{problem}");
+        }
+        let other = tls_problem(&io::Error::other("reset"), "hub.example.org");
+        assert!(other.contains("reset") && other.contains("clocks"), "{other}");
     }
 
     #[test]

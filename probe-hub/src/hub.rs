@@ -1,11 +1,15 @@
 //! The hub: it chooses neighbours, takes results and raises alerts.
 
+use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use async_nats::jetstream;
+use async_nats::{Event, jetstream};
+use tokio::sync::Notify;
 
-use crate::connection::{self, Problem};
+use crate::connection::{self, Problem, authorization_is_violated};
+use crate::credentials::Credentials;
 
 mod alerting;
 pub mod alerts;
@@ -31,22 +35,45 @@ pub use matrix::Matrix;
 
 /// Time for a server to answer at the start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Before the reason is looked for why it does not.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// Connects, makes the buckets and streams that are missing, and starts to work.
     pub async fn start(config: Config) -> Result<Self> {
-        let client =
-            connection::connect(&config.credentials, |event| async move { log::info!("NATS: {event}") }).await?;
+        let violated = Arc::new(Notify::new());
+        let note = {
+            let violated = Arc::clone(&violated);
+            move |event: Event| {
+                if matches!(&event, Event::ClientError(error) if authorization_is_violated(error)) {
+                    violated.notify_one();
+                }
+                async move { log::info!("NATS: {event}") }
+            }
+        };
+        let client = connection::connect(&config.credentials, note).await?;
         let jetstream = jetstream::new(client);
         let servers = config.credentials.servers.join(", ");
-        if let Err(error) = stores::make(&jetstream, &config.limits, START_TIMEOUT).await {
+        let made = tokio::select! {
+            made = stores::make(&jetstream, &config.limits, START_TIMEOUT) => made,
+            why = refusal(&config.credentials) => bail!("{why}"),
+            () = violated.notified() => bail!(
+                "{servers}: the NATS server does not know the key of this hub; have it include accounts.conf of the state \
+                 directory in its accounts, and reload it"
+            ),
+        };
+        if let Err(error) = made {
             // Without a connection the error says only that there was no reply.
             if let Err(Problem::Unreachable(why) | Problem::Refused(why)) =
                 connection::diagnose(&config.credentials).await
             {
                 bail!("{why}");
             }
-            return Err(error.context(format!("the NATS server {servers} cannot be used")));
+            let hint = match stores::lacks_jetstream(&error) {
+                true => "; have it include accounts.conf of the state directory in its accounts, and turn JetStream on",
+                false => "",
+            };
+            bail!("the NATS server {servers} cannot be used: {error:#}{hint}");
         }
         if let Some(why) = connection::too_old(&jetstream.client().server_info()) {
             bail!("{servers}: {why}");
@@ -58,6 +85,28 @@ impl Hub {
         hub.spawn(alerting::run(hub.clone()));
         Ok(hub)
     }
+
+    /// Ends all tasks, and then gives the lease up: another hub goes on with what they have stored last.
+    pub async fn stop(&self) {
+        self.end_tasks().await;
+        lease::give_up(self).await;
+    }
+}
+
+/// Returns why no server will ever do; never if one may. A line says why none can be reached yet.
+async fn refusal(credentials: &Credentials) -> String {
+    tokio::time::sleep(PATIENCE).await;
+    match connection::diagnose(credentials).await {
+        Err(Problem::Refused(why)) => return why,
+        Err(Problem::Unreachable(why)) => {
+            log::warn!(
+                "cannot reach the NATS server: {why}. Trying for {} s",
+                START_TIMEOUT.as_secs()
+            );
+        }
+        Ok(()) => {}
+    }
+    pending().await
 }
 
 #[cfg(test)]

@@ -304,7 +304,8 @@ impl Worker {
     fn connected(&mut self) {
         let server = self.client.server_info();
         if let Some(why) = connection::too_old(&server).filter(|_| !server.version.is_empty()) {
-            self.set_state(State::Refused, &why);
+            let servers = self.config.credentials.servers.join(", ");
+            self.set_state(State::Refused, &format!("{servers}: {why}"));
             return;
         }
         self.set_state(State::Connected, "");
@@ -459,7 +460,9 @@ impl Worker {
                 match refusal {
                     Refusal::Refused(why) => self.refused(&why),
                     // Also an answer does not come when the connection is lost.
-                    _ if self.is_connected() => self.refused("it does not acknowledge them; is the hub set up there?"),
+                    _ if self.is_connected() => {
+                        self.refused("it does not acknowledge them; the log of the hub says why, such as a full disk")
+                    }
                     _ => {}
                 }
             }
@@ -616,7 +619,7 @@ impl Worker {
         if let Ok(Notice { line }) = serde_json::from_slice(&message.payload)
             && self.said.notices.take(monotonic_ns())
         {
-            warn!("the hub says: {}", plain(&line, MAX_NOTICE_LEN));
+            warn!("the hub says about {}: {}", self.port, plain(&line, MAX_NOTICE_LEN));
         }
     }
 }

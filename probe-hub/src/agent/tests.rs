@@ -482,7 +482,7 @@ async fn the_hub_sees_the_port_and_gets_answers_and_events() {
         .await
         .unwrap();
     until("a notice", || {
-        logged(&["the hub says: h4 is \u{fffd}[31mknown\u{fffd}twice"]) == 1
+        logged(&["the hub says about h4/p: h4 is \u{fffd}[31mknown\u{fffd}twice"]) == 1
     })
     .await;
     link.finish(10 * SECOND).await;
@@ -571,7 +571,12 @@ async fn problems_are_logged_once_and_measuring_goes_on() {
             State::Refused,
             "does not accept the certificate of h7",
         ),
-        ("another fleet", stranger, State::Refused, "TLS with it fails"),
+        (
+            "another fleet",
+            stranger,
+            State::Refused,
+            "is not from the authority in the credentials",
+        ),
         ("an old server", at(old_address), State::Refused, "2.9.10"),
         ("no server", at(free), State::Connecting, "refused"),
     ];

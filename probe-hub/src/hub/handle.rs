@@ -1,5 +1,6 @@
 //! A running hub, as its tasks see it: configuration, connection and shared state.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,13 +9,13 @@ use async_nats::connection::State;
 use async_nats::jetstream;
 use ipnet::IpNet;
 use nkeys::KeyPair;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::alerts::Alerts;
 use super::figures::Figures;
 use super::fleet::{Fleet, Now};
-use super::lease::{self, Holder};
 use super::matrix::Matrix;
 use super::{neighbours, stores};
 use crate::credentials::Credentials;
@@ -64,6 +65,22 @@ impl Config {
             limits: stores::Limits::default(),
             webhook: None,
         }
+    }
+}
+
+/// A hub that holds the lease: the entry in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub hub: String,
+    /// Of the process.
+    pub id: u64,
+}
+
+impl Holder {
+    /// With a new identifier.
+    pub fn new(hub: String) -> Self {
+        let id = RandomState::new().build_hasher().finish();
+        Self { hub, id }
     }
 }
 
@@ -184,15 +201,13 @@ impl Hub {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Ends all tasks, and then gives the lease up: another hub goes on with what they have stored last.
-    pub async fn stop(&self) {
+    pub(super) async fn end_tasks(&self) {
         self.shared.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *lock(&self.shared.tasks));
         let ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             log::warn!("some tasks of the hub did not end within {STOP_TIMEOUT:?}");
         }
-        lease::give_up(self).await;
     }
 }
 

@@ -6,14 +6,12 @@
 //! stopped. A hub that was suspended meanwhile may still believe that it holds the lease: see [`super::coordinator`] for what
 //! it can write then.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::kv::{Operation, Store};
-use serde::{Deserialize, Serialize};
 
-use super::handle::Hub;
+use super::handle::{Holder, Hub};
 use crate::subjects;
 
 /// How long a lease holds without being renewed.
@@ -25,22 +23,6 @@ const RENEW: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 /// Of each of the two requests of an attempt: one attempt may fail between [`RENEW`] and [`HOLD_NS`].
 const TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    pub hub: String,
-    /// Of the process.
-    pub id: u64,
-}
-
-impl Holder {
-    /// With a new identifier.
-    pub fn new(hub: String) -> Self {
-        let id = RandomState::new().build_hasher().finish();
-        Self { hub, id }
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {

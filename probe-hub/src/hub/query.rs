@@ -75,6 +75,8 @@ pub enum AskError {
     NoHub,
     #[error("cannot reach the hub's server: {0}")]
     Unreachable(String),
+    #[error("the hub's server cannot be used: {0}")]
+    Unusable(String),
     #[error("the hub refuses: {0}")]
     Refused(String),
     #[error(transparent)]
@@ -113,10 +115,15 @@ impl Asker {
 
     async fn failure(&self, error: RequestError) -> AskError {
         if self.client.connection_state() != State::Connected
-            && let Err(Problem::Unreachable(why) | Problem::Refused(why)) =
-                connection::diagnose(&self.credentials).await
+            && let Err(problem) = connection::diagnose(&self.credentials).await
         {
-            return AskError::Unreachable(why);
+            return match problem {
+                Problem::Unreachable(why) => AskError::Unreachable(why),
+                Problem::Refused(why) => AskError::Unusable(why),
+            };
+        }
+        if let Some(why) = connection::too_old(&self.client.server_info()) {
+            return AskError::Unusable(format!("{}: {why}", self.credentials.servers.join(", ")));
         }
         match error.kind() {
             RequestErrorKind::NoResponders | RequestErrorKind::TimedOut => AskError::NoHub,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use async_nats::jetstream;
 use async_nats::jetstream::stream::{self, Compression, DiscardPolicy};
+use async_nats::jetstream::{self, ErrorCode};
 
 use super::fleet::MAX_PRESENCE;
 use crate::subjects::{self, MINUTES, QUARTERS, Results, WINDOWS};
@@ -146,12 +146,25 @@ async fn try_to_make(jetstream: &jetstream::Context, limits: &Limits) -> Result<
     Ok(())
 }
 
-/// Whether the server has refused it, and would again.
-fn is_final(error: &anyhow::Error) -> bool {
+/// Whether the account has no JetStream.
+pub fn lacks_jetstream(error: &anyhow::Error) -> bool {
+    let codes = [
+        ErrorCode::JETSTREAM_NOT_ENABLED,
+        ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
+    ];
+    replies(error).any(|error| codes.contains(&error.error_code()))
+}
+
+/// What the server has said.
+fn replies(error: &anyhow::Error) -> impl Iterator<Item = &jetstream::Error> {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<jetstream::Error>())
-        .any(|error| error.code() != 503 || error.to_string().contains("no space left"))
+}
+
+/// Whether the server has refused it, and would again.
+fn is_final(error: &anyhow::Error) -> bool {
+    replies(error).any(|error| error.code() != 503 || error.to_string().contains("no space left"))
 }
 
 #[cfg(test)]
@@ -169,6 +182,16 @@ mod tests {
         assert!(error(400, "insufficient storage resources available"));
         assert!(!error(503, "JetStream system temporarily unavailable"));
         assert!(!is_final(&anyhow::anyhow!("timed out")));
+    }
+
+    #[test]
+    fn a_server_without_jetstream_for_the_hub_is_recognised() {
+        let lacks = |code: u64| {
+            let error = format!(r#"{{"code":503,"err_code":{code},"description":"JetStream not enabled"}}"#);
+            let error: jetstream::Error = serde_json::from_str(&error).unwrap();
+            lacks_jetstream(&anyhow::Error::new(error).context("cannot make the bucket"))
+        };
+        assert_eq!([10_039, 10_076, 10_008].map(lacks), [true, true, false]);
     }
 
     #[test]

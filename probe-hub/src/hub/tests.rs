@@ -350,3 +350,27 @@ async fn a_hub_goes_on_when_the_server_comes_back_and_deletes_ports_that_are_gon
     hub.stop().await;
     place.stop_server().await;
 }
+
+#[tokio::test]
+async fn a_hub_that_no_server_will_take_ends_at_once_and_says_why() {
+    let Some(place) = Place::start().await else { return };
+    let mut unknown = place.config("hub");
+    unknown.credentials.seed = KeyPair::new_user().seed().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let other = StateDirectory::open(&other.path().join("hub")).unwrap();
+    let mut foreign = place.config("hub");
+    foreign.credentials = other
+        .hub(&"hub".parse().unwrap(), place.servers.clone())
+        .unwrap()
+        .credentials;
+    for (config, contains) in [
+        (unknown, "does not know the key of this hub"),
+        (foreign, "is not from the authority in the credentials"),
+    ] {
+        let begin = Instant::now();
+        let line = format!("{:#}", Hub::start(config).await.err().unwrap());
+        assert!(line.contains(contains) && !line.contains('\n'), "{line}");
+        assert!(line.contains(&place.servers.urls[0]), "{line}");
+        assert!(begin.elapsed() < START_TIMEOUT, "{:?}", begin.elapsed());
+    }
+}
