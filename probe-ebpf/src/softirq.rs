@@ -16,8 +16,13 @@ static HOP_SOFTIRQ: PerCpuArray<Softirq> = PerCpuArray::with_max_entries(1, 0);
 struct Softirq {
     /// When it was raised, if it has not run since; else 0.
     raised_ns: u64,
-    /// While it runs: how long it had to wait.
+    /// While it runs: `longest_ns`; else 0.
     waited_ns: u64,
+    /// The longest wait whose packets may not all be received yet. A run receives some hundred packets at most
+    /// (`net_rx_action`), and raises the softirq again for the others.
+    longest_ns: u64,
+    /// Until then, runs without a pause receive packets of the longest wait. They are taken to need no more time than it.
+    until_ns: u64,
 }
 
 /// Number of the softirq that receives packets (`NET_RX_SOFTIRQ`, `include/linux/interrupt.h`).
@@ -47,7 +52,13 @@ fn kstamp_rx_entry(context: RawTracePointContext) -> i32 {
             let raised_ns = (&raw const (*softirq).raised_ns).read_volatile();
             if raised_ns != 0 {
                 (&raw mut (*softirq).raised_ns).write_volatile(0);
-                (*softirq).waited_ns = bpf_ktime_get_ns().saturating_sub(raised_ns);
+                let now_ns = bpf_ktime_get_ns();
+                let wait_ns = now_ns.saturating_sub(raised_ns);
+                if wait_ns >= (*softirq).longest_ns || now_ns > (*softirq).until_ns {
+                    (*softirq).longest_ns = wait_ns;
+                    (*softirq).until_ns = now_ns.wrapping_add(wait_ns);
+                }
+                (*softirq).waited_ns = (*softirq).longest_ns;
             }
         }
     }
@@ -59,7 +70,12 @@ fn kstamp_rx_entry(context: RawTracePointContext) -> i32 {
 fn kstamp_rx_exit(context: RawTracePointContext) -> i32 {
     if let Some(softirq) = of_this_processor(&context) {
         // SAFETY: as above.
-        unsafe { (*softirq).waited_ns = 0 };
+        unsafe {
+            (*softirq).waited_ns = 0;
+            if (&raw const (*softirq).raised_ns).read_volatile() == 0 {
+                (*softirq).longest_ns = 0;
+            }
+        }
     }
     0
 }
@@ -74,7 +90,7 @@ fn of_this_processor(context: &RawTracePointContext) -> Option<*mut Softirq> {
     HOP_SOFTIRQ.get_ptr_mut(0)
 }
 
-/// How long the softirq that runs on this processor had waited; 0 if none does.
+/// How long packets may have waited for the softirq that runs on this processor; 0 if none does.
 #[inline(always)]
 pub(crate) fn waited_ns() -> u64 {
     match HOP_SOFTIRQ.get_ptr(0) {

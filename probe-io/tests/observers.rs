@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, ptr, thread};
 
-use aya::programs::{SchedClassifier, TcAttachType, tc};
+use aya::programs::tc::{self, NlOptions, TcAttachOptions};
+use aya::programs::{SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use line::{command, enter};
@@ -372,24 +373,39 @@ fn a_device_that_goes_and_comes_back_is_observed_again_by_a_thread_without_other
     assert!(watchers.iter().any(is_reduced), "{watchers:?}");
 }
 
-/// Makes a device in `namespace` at which each packet keeps its sender's processor from receiving packets. It stays so until the
-/// program is dropped.
-fn hog(namespace: &str) -> Ebpf {
+/// The program with which each packet takes a millisecond more to leave, in which its sender's processor receives none. The kernel
+/// takes long to verify it.
+fn load_hog() -> Ebpf {
     static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-test-programs"));
-    command(&format!("ip -n {namespace} link add hog type veth peer name sink"));
-    command(&format!("ip -n {namespace} link set sink up"));
-    command(&format!("ip -n {namespace} address add 192.0.2.1/24 dev hog"));
-    command(&format!("ip -n {namespace} link set hog arp off up"));
+    let mut loader = EbpfLoader::new();
+    loader.override_global(aya_log::LEVEL, &0_u8, false);
+    let mut ebpf = loader.load(PROGRAMS).unwrap();
+    hog(&mut ebpf).load().unwrap();
+    ebpf
+}
+
+fn hog(ebpf: &mut Ebpf) -> &mut SchedClassifier {
+    ebpf.program_mut("hog").unwrap().try_into().unwrap()
+}
+
+/// The kernel gives a filter without a priority 49,152 or less. It asks programs without one, in TCX, before all of them.
+const AFTER_OBSERVERS: u16 = 60_000;
+
+/// Has all packets that leave by `device` in `namespace` pass the program, as long as the device is there.
+fn hold_up(program: &mut SchedClassifier, namespace: &str, device: &str) {
+    let options = TcAttachOptions::Netlink(NlOptions {
+        priority: AFTER_OBSERVERS,
+        ..NlOptions::default()
+    });
     within(namespace, || {
-        let mut loader = EbpfLoader::new();
-        loader.override_global(aya_log::LEVEL, &0_u8, false);
-        let mut ebpf = loader.load(PROGRAMS).unwrap();
-        let program: &mut SchedClassifier = ebpf.program_mut("hog").unwrap().try_into().unwrap();
-        program.load().unwrap();
-        tc::qdisc_add_clsact("hog").unwrap();
-        program.attach("hog", TcAttachType::Egress).unwrap();
-        ebpf
-    })
+        // Observers may have added it before.
+        let _ = tc::qdisc_add_clsact(device);
+        let link = program
+            .attach_with_options(device, TcAttachType::Egress, options)
+            .unwrap();
+        // If it were dropped, it would be looked for in another namespace.
+        std::mem::forget(program.take_link(link).unwrap());
+    });
 }
 
 fn stay_on(processor: usize) {
@@ -406,8 +422,8 @@ fn go_first() {
     assert_eq!(status, 0);
 }
 
-/// The time of each probe from `u1` to `u2`, and the wait for the processor that its stamp reports, in nanoseconds. Between these
-/// two devices a packet waits for nothing but the processor that receives it.
+/// The time of each probe from `u1` to `u2`, and the wait for the processor that its stamp reports, in nanoseconds. Unless the line
+/// between these two devices is slow, a packet waits for nothing but the processor that receives it.
 fn waits(hosts: &Hosts, ends: &mut [Observers; 2], sequences: std::ops::Range<u32>) -> Vec<(u64, u64)> {
     ends.iter_mut().for_each(|end| drop(drain(end)));
     thread::scope(|scope| {
@@ -434,6 +450,43 @@ fn waits(hosts: &Hosts, ends: &mut [Observers; 2], sequences: std::ops::Range<u3
         .collect()
 }
 
+/// As [`waits`], while a thread that sends by `socket` keeps the far host's processor busy.
+fn waits_beside(
+    socket: &UdpSocket,
+    hosts: &Hosts,
+    ends: &mut [Observers; 2],
+    sequences: std::ops::Range<u32>,
+) -> Vec<(u64, u64)> {
+    let (is_busy, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            stay_on(1);
+            go_first();
+            while !is_over.load(Ordering::Relaxed) {
+                socket.send_to(&[0; 64], ("192.0.2.2", 9)).unwrap();
+                is_busy.store(true, Ordering::Relaxed);
+            }
+        });
+        while !is_busy.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let waits = waits(hosts, ends, sequences);
+        is_over.store(true, Ordering::Relaxed);
+        waits
+    })
+}
+
+fn delayed(waits: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let delayed = waits.iter().filter(|(took_ns, _)| *took_ns >= 4 * MIN_WAIT_NS);
+    delayed.copied().collect()
+}
+
+/// How many of the probes have a wait that explains their time. A probe may have come during the wait, which may then be longer.
+fn told(waits: &[(u64, u64)]) -> usize {
+    let told = waits.iter().filter(|(took_ns, wait_ns)| wait_ns * 2 >= *took_ns);
+    told.count()
+}
+
 #[test]
 fn a_processor_that_is_late_is_told_from_a_slow_line() {
     if thread::available_parallelism().unwrap().get() < 2 {
@@ -449,31 +502,40 @@ fn a_processor_that_is_late_is_told_from_a_slow_line() {
         .arg("echo 2 > /sys/class/net/u2/queues/rx-0/rps_cpus")
         .status();
     assert!(steered.unwrap().success());
-    let _programs = hog(&hosts.port(2));
+    let port = hosts.port(2);
+    command(&format!("ip -n {port} link add hog type veth peer name sink"));
+    command(&format!("ip -n {port} link set sink up"));
+    command(&format!("ip -n {port} address add 192.0.2.1/24 dev hog"));
+    command(&format!("ip -n {port} link set hog arp off up"));
+    let mut hog_program = load_hog();
+    hold_up(hog(&mut hog_program), &port, "hog");
     let socket = within(&hosts.port(2), || UdpSocket::bind(("192.0.2.1", 0))).unwrap();
-    let is_over = AtomicBool::new(false);
-    let late = thread::scope(|scope| {
-        scope.spawn(|| {
-            stay_on(1);
-            go_first();
-            while !is_over.load(Ordering::Relaxed) {
-                socket.send_to(&[0; 64], ("192.0.2.2", 9)).unwrap();
-            }
-        });
-        let late = waits(&hosts, &mut ends, 0..100);
-        is_over.store(true, Ordering::Relaxed);
-        late
-    });
+    let late = delayed(&waits_beside(&socket, &hosts, &mut ends, 0..100));
+    let told_late = told(&late);
+    let took_ns: u64 = late.iter().map(|(took_ns, _)| took_ns).sum();
+    let told_ns: u64 = late.iter().map(|(took_ns, wait_ns)| took_ns.min(wait_ns)).sum();
+    println!(
+        "told: {told_late} of {} late probes, {told_ns} of {took_ns} ns",
+        late.len()
+    );
+    // An emulated processor may itself stop for some time, before the softirq is raised. Then most of the time must be told.
+    let is_told = match line::is_emulated() {
+        true => told_ns * 2 >= took_ns,
+        false => told_late * 10 >= late.len() * 9,
+    };
+    assert!(late.len() >= 3 && is_told, "{late:?}");
     let prompt = waits(&hosts, &mut ends, 100..200);
-    // Other threads may keep this processor from sending, which is in no wait, and may have raised the softirq before.
-    let is_told = |&(took_ns, waited_ns): &(u64, u64)| (took_ns / 2..=took_ns + MIN_WAIT_NS).contains(&waited_ns);
-    let slow: Vec<_> = late.iter().filter(|(took_ns, _)| *took_ns >= 4 * MIN_WAIT_NS).collect();
-    let told = slow.iter().filter(|wait| is_told(wait)).count();
-    println!("{told} of {} late probes were told, of {}", slow.len(), late.len());
-    assert!(slow.len() >= 3 && told * 10 >= slow.len() * 9, "{late:?}");
-    let of_none = |&&(took_ns, waited_ns): &&(u64, u64)| waited_ns > took_ns + MIN_WAIT_NS;
-    let wrong = late.iter().chain(&prompt).filter(of_none).count();
-    assert!(wrong * 20 <= late.len() + prompt.len(), "{late:?} {prompt:?}");
+    let wrong = prompt
+        .iter()
+        .filter(|&&(took_ns, wait_ns)| wait_ns > took_ns + MIN_WAIT_NS)
+        .count();
+    assert!(wrong * 20 <= prompt.len(), "{prompt:?}");
+    // The observers stamp probes before the program delays them.
+    hold_up(hog(&mut hog_program), &hosts.host(1), "u1");
+    let slow = delayed(&waits(&hosts, &mut ends, 200..300));
+    let wrong = told(&slow);
+    println!("told: {wrong} of {} probes on a slow line", slow.len());
+    assert!(slow.len() >= 90 && wrong * 20 <= slow.len(), "{slow:?}");
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub enum Cause {
     },
     /// It waited until a processor received it.
     Cpu {
-        /// From the raise of the processor's NET_RX softirq until it ran.
+        /// From the raise of the processor's NET_RX softirq until it ran; at most the time of the largest part.
         wait_ns: u64,
         direction: Direction,
         /// In the reflector's host; else in this one.

@@ -45,7 +45,7 @@ pub struct HopStamp {
     pub seq: u32,
     /// `CLOCK_MONOTONIC` of this host.
     pub mono_ns: u64,
-    /// How late the processor received it there: from the raise of its NET_RX softirq until it ran; 0 for short waits.
+    /// How late the processor may have received it there: from the raise of its NET_RX softirq until it ran; 0 for short waits.
     pub softirq_ns: u64,
 }
 

@@ -600,22 +600,27 @@ fn a_processor_of_either_host_is_the_cause_of_its_probe_and_no_other() {
             outlier_ns: Some(MS),
             ..config()
         });
-        world.softirq_ns = Some((station, 4 * MS));
-        world.send(slow_to(station, 4 * MS));
-        world.softirq_ns = Some((station, 40 * MS));
-        world.send(slow_to(station, 4 * MS));
+        for wait_ns in [4 * MS, 40 * MS, MS] {
+            world.softirq_ns = Some((station, wait_ns));
+            world.send(slow_to(station, 4 * MS));
+        }
         world.run(S);
-        let [late, other] = world.outliers()[..] else {
-            panic!("not two outliers")
+        let [late, came_during_wait, other] = world.outliers()[..] else {
+            panic!("not three outliers")
         };
         assert_eq!(late.largest.unwrap().part.segment, segment, "{station}");
-        let cpu = Cause::Cpu {
-            wait_ns: 4 * MS,
+        let cpu = |wait_ns| Cause::Cpu {
+            wait_ns,
             direction,
             far,
         };
-        assert_eq!(late.cause, Some(cpu));
-        assert!(!matches!(other.cause, Some(Cause::Cpu { .. })), "longer than its delay");
+        assert_eq!(late.cause, Some(cpu(4 * MS)));
+        let took_ns = came_during_wait.largest.unwrap().took_ns;
+        assert_eq!(came_during_wait.cause, Some(cpu(took_ns)));
+        assert!(
+            !matches!(other.cause, Some(Cause::Cpu { .. })),
+            "it explains too little"
+        );
     }
 }
 

@@ -548,3 +548,67 @@ fn a_packet_that_the_processor_received_late_says_how_late() {
     });
     assert!(is_short, "a wait of some microseconds is none");
 }
+
+#[test]
+fn packets_of_a_long_wait_may_be_received_in_several_runs() {
+    const NET_RX: u64 = 3;
+    const PAUSE: Duration = Duration::from_millis(5);
+    let Some(mut rig) = Rig::new() else { return };
+    for name in [RAISE, ENTRY, EXIT] {
+        softirq(&mut rig.ebpf, name).load().unwrap();
+    }
+    let mut processor = CpuSet::new();
+    processor.set(sched_getcpu().unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &processor).unwrap();
+    let into = BOTH[1].0;
+    // Begins a run after a wait, and returns that wait.
+    let begin = |rig: &mut Rig| {
+        rig.softirq(RAISE, NET_RX);
+        thread::sleep(PAUSE);
+        rig.softirq(ENTRY, NET_RX);
+        rig.waited_ns(into).unwrap()
+    };
+    // Raises the softirq within its run and runs it again after `pause`.
+    let repeat = |rig: &mut Rig, pause: Duration| {
+        rig.softirq(RAISE, NET_RX);
+        rig.softirq(EXIT, NET_RX);
+        assert_eq!(rig.waited_ns(into), None, "received between two runs");
+        if !pause.is_zero() {
+            thread::sleep(pause);
+        }
+        rig.softirq(ENTRY, NET_RX);
+        rig.waited_ns(into)
+    };
+    let end = |rig: &mut Rig| rig.softirq(EXIT, NET_RX);
+    // Other threads may take the processor in between, but not each time.
+    let mut sometimes = |what: &str, run: &dyn Fn(&mut Rig) -> bool| {
+        let is_so = (0..100).any(|_| {
+            let is_so = run(&mut rig);
+            end(&mut rig);
+            is_so
+        });
+        assert!(is_so, "{what}");
+    };
+    sometimes("all runs until it has caught up have the first one's wait", &|rig| {
+        let waited_ns = begin(rig);
+        (0..3).all(|_| repeat(rig, Duration::ZERO) == Some(waited_ns))
+    });
+    sometimes("after that, it has no wait", &|rig| {
+        begin(rig);
+        end(rig);
+        rig.softirq(RAISE, NET_RX);
+        rig.softirq(ENTRY, NET_RX);
+        rig.waited_ns(into).is_none()
+    });
+    sometimes("it does not catch up for longer than it has waited", &|rig| {
+        let waited_ns = begin(rig);
+        thread::sleep(Duration::from_nanos(waited_ns) + PAUSE);
+        repeat(rig, Duration::ZERO) < Some(waited_ns)
+    });
+    let waited_ns = begin(&mut rig);
+    let second_ns = repeat(&mut rig, Duration::from_nanos(waited_ns) + PAUSE);
+    assert!(
+        second_ns > Some(waited_ns),
+        "{second_ns:?} {waited_ns}: the longer wait"
+    );
+}

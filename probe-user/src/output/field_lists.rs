@@ -177,7 +177,7 @@ pub const OUTLIER: &[Field] = &[
     ("cause", "string?", "`upcall`: it waited for ovs-vswitchd; `cpu`: until a processor received it; `queue`: in this host; `far_switch`: in the peer's host; `underlay` or `reflector`; null if not known."),
     ("upcall_wait_ns", "ns?", "How long it waited for ovs-vswitchd."),
     ("upcall_host", "string?", "Where: `own` or `far`."),
-    ("cpu_wait_ns", "ns?", "How late the processor received it: from the raise of its softirq until it ran."),
+    ("cpu_wait_ns", "ns?", "How late the processor received it: from the raise of its softirq until it ran, at most the time in that segment."),
     ("cpu_host", "string?", "Where: `own` or `far`."),
 ];
 
