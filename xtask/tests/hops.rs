@@ -7,11 +7,12 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread::sleep;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TcAttachType};
@@ -22,6 +23,9 @@ use serde_json::Value;
 use support::{Agent, Finished, can_run, count, is_emulated, kstamp, lab_with, ms};
 use xtask::exec;
 use xtask::lab::{Harm, Hurt, Lab, Options, Segment, Topology};
+
+/// For an agent to start or to end.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Emulated processors need longer for everything.
 fn delay() -> Duration {
@@ -338,14 +342,86 @@ fn stall_is_found_in_its_switch() {
     lab.down().unwrap();
 }
 
+/// They share a lab, which takes longer to build than to use.
 #[test]
-fn peer_without_hop_stamps_gives_one_half() {
-    let Some(lab) = lab() else { return };
-    let run = Run::new(&lab, "", INTERVAL, 400);
+fn runs_without_harm() {
+    let Some(lab) = lab_with(Topology::Vxlan, &Options::default()) else {
+        return;
+    };
+    path_shows_segments_and_forwarding_and_ends_clean(&lab);
+    peer_without_hop_stamps_gives_one_half(&lab);
+    killed_agent_leaves_no_programs_at_devices(&lab);
     lab.down().unwrap();
+}
+
+fn path_shows_segments_and_forwarding_and_ends_clean(lab: &Lab) {
+    let [near, far] = lab.pair();
+    let reflector = Agent::start(lab, far, "reflect", &format!("--family v4 {}", hop_options(lab, 1)));
+    reflector.await_start(LIMIT);
+    let path = |options: &str| {
+        let fixed = format!(
+            "--peer {} --interval 20ms --host-netns {} --ovsdb {}",
+            far.v4,
+            lab.host_netns(near).display(),
+            lab.ovsdb(near).display()
+        );
+        Agent::start(lab, near, "path", &format!("{fixed} {options}"))
+    };
+    let only = |path: &Finished, kind: &str| match path.of_type(kind)[..] {
+        [record] => record.clone(),
+        _ => panic!("not one {kind}: {path:#?}"),
+    };
+    let whole = path("--count 40").wait(LIMIT);
+    assert!(whole.status.success(), "{whole:#?}");
+    assert_names_of_switch(&only(&whole, "start"), "port1", "ovs1", "172.31.1.2");
+    let summary = only(&whole, "summary");
+    assert_eq!(count(&summary, "sent"), 40, "{summary:#}");
+    let hops = only(&whole, "hops");
+    assert!(count(&hops, "both_halves") >= 30, "{whole:#?}");
+    let parts = hops["parts"].as_array().unwrap().iter();
+    let segments: BTreeSet<_> = parts.map(|part| part["segment"].as_str().unwrap()).collect();
+    for segment in ["own_switch", "underlay", "far_switch", "reflector"] {
+        assert!(segments.contains(segment), "{segment}: {hops:#}");
+    }
+    let forwarding = only(&whole, "forwarding");
+    assert_eq!(forwarding["bridges"][0], "ovs1", "{forwarding:#}");
+    let tunnel = if lab.has_userspace_datapath() {
+        "tnl_push("
+    } else {
+        "set(tunnel("
+    };
+    assert!(
+        forwarding["actions"].to_string().contains(tunnel),
+        "{tunnel}: {forwarding:#}"
+    );
+
+    let interrupted = path("--count 10000");
+    interrupted.await_start(LIMIT);
+    sleep(Duration::from_millis(1_500));
+    interrupted.signal(Signal::SIGINT);
+    let interrupted = interrupted.wait(LIMIT);
+    assert!(interrupted.status.success(), "{interrupted:#?}");
+    let summary = only(&interrupted, "summary");
+    let n = |field| count(&summary, field);
+    assert!((20..500).contains(&n("sent")), "{summary:#}");
+    assert_eq!(n("sent"), n("received") + n("lost") + n("pending"), "{summary:#}");
+    assert!(
+        count(&only(&interrupted, "hops"), "both_halves") > 0,
+        "{interrupted:#?}"
+    );
+    for namespace in ["agent1", "host1"] {
+        assert_no_programs(lab, namespace);
+    }
+    assert!(reflector.stop().status.success());
+}
+
+fn peer_without_hop_stamps_gives_one_half(lab: &Lab) {
+    let run = Run::new(lab, "", INTERVAL, 400);
     run.assert_sums();
     assert!(run.hop_samples().iter().all(|probe| probe["far_half"] == false));
-    let hops = run.near.of_type("hops");
+    let mut hops = run.near.of_type("hops");
+    // The last window may be short.
+    hops.retain(|window| count(window, "own_half") > 0);
     assert!(!hops.is_empty(), "{:#?}", run.near);
     for window in hops {
         assert_eq!(count(window, "both_halves"), 0, "{window:#}");
@@ -366,39 +442,47 @@ fn peer_without_hop_stamps_gives_one_half() {
     }
 }
 
-/// The programs at the devices of a host.
-fn programs(lab: &Lab, host: &str) -> usize {
+/// The programs at the devices of a namespace.
+fn programs(lab: &Lab, namespace: &str) -> usize {
+    let hooks = [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")];
     let count = || {
         let mut count = 0;
         for interface in &if_nameindex()? {
-            for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
-                let (_, programs) = SchedClassifier::query_tcx(interface.name().to_str()?, hook)?;
-                count += programs.len();
+            let device = interface.name().to_str()?;
+            for (hook, name) in hooks {
+                if programs_are_filters() {
+                    let filters = exec::run("tc", ["filter", "show", "dev", device, name])?;
+                    count += filters.matches(" bpf ").count();
+                } else {
+                    count += SchedClassifier::query_tcx(device, hook)?.1.len();
+                }
             }
         }
         Ok(count)
     };
-    lab.within(host, count).unwrap()
+    lab.within(namespace, count).unwrap()
 }
 
-#[test]
-fn killed_agent_leaves_no_programs_at_devices() {
-    let Some(lab) = lab() else { return };
+fn killed_agent_leaves_no_programs_at_devices(lab: &Lab) {
     if programs_are_filters() {
-        println!("SKIPPED: before Linux 6.6 a killed agent leaves filters; the next one removes them");
+        // A killed agent leaves filters; the next one removes them.
         return;
     }
-    assert_eq!(programs(&lab, "host1"), 0);
-    let agent = Agent::start(&lab, lab.pair()[0], "agent", &hop_options(&lab, 0));
-    agent.await_start(Duration::from_secs(30));
-    assert!(programs(&lab, "host1") > 0, "{}", agent.stderr());
+    assert_eq!(programs(lab, "host1"), 0);
+    let agent = Agent::start(lab, lab.pair()[0], "agent", &hop_options(lab, 0));
+    agent.await_start(LIMIT);
+    assert!(programs(lab, "host1") > 0, "{}", agent.stderr());
     agent.signal(Signal::SIGKILL);
     agent.wait(Duration::from_secs(5));
-    let none = exec::wait_until(Duration::from_secs(5), || programs(&lab, "host1") == 0);
-    assert!(none, "{} programs are left", programs(&lab, "host1"));
-    lab.down().unwrap();
+    assert_no_programs(lab, "host1");
 }
 
+fn assert_no_programs(lab: &Lab, namespace: &str) {
+    let none = exec::wait_until(Duration::from_secs(5), || programs(lab, namespace) == 0);
+    assert!(none, "{} programs are left in {namespace}", programs(lab, namespace));
+}
+
+/// Before Linux 6.6.
 fn programs_are_filters() -> bool {
     let release = nix::sys::utsname::uname()
         .unwrap()
