@@ -500,7 +500,7 @@ fn run_says_whether_a_delay_was_found_and_names_the_switches() {
     }
     let ms = delay().as_millis();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args("run --hops --format jsonl --duration 4s --interval 10ms --built".split(' '));
+    command.args("run --hops --format jsonl --duration 8s --interval 10ms --built".split(' '));
     command.arg(kstamp()).args(["--hurt", &format!("underlay:{ms}ms")]);
     let output = exec::output(&mut command).unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());

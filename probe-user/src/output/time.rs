@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use probe_host::clock::realtime_ns;
+use probe_host::wall::WallOffset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// UTC, written as in RFC 3339.
@@ -91,6 +92,13 @@ impl UtcOffset {
     /// How far two offsets are apart.
     pub fn distance_ns(self, other: Self) -> u128 {
         self.ahead_ns.abs_diff(other.ahead_ns)
+    }
+
+    /// From several readings, so that an interrupt between those of the two clocks does not count.
+    pub fn now() -> Self {
+        Self {
+            ahead_ns: WallOffset::now().ahead_ns().into(),
+        }
     }
 
     /// From readings of both clocks, taken together.

@@ -12,7 +12,7 @@ use probe_core::attach::AttachMode;
 use probe_core::hops::{HopEvent, HopWindow, HopsConfig, wire};
 use probe_core::observation::{Fate, SendFailure};
 use probe_core::stats::report::Counts;
-use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::clock::monotonic_ns;
 use probe_host::link::{Link, Netlink};
 use probe_host::timer::Timer;
 use probe_io::hops::HopConfig;
@@ -71,7 +71,7 @@ pub async fn run(config: PathConfig) -> Result<()> {
         agent.set_stateful(config.peer, identity.stateful);
     }
     let mut run = Run {
-        utc: UtcOffset::new(started_ns, realtime_ns()),
+        utc: UtcOffset::now(),
         agent,
         peer_name,
         to,

@@ -11,7 +11,7 @@ use probe_core::agent::event::Event;
 use probe_core::attach::AttachMode;
 use probe_core::observation::{Fate, Reply, SendFailure};
 use probe_core::stats::report::Report;
-use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::clock::monotonic_ns;
 use probe_host::link::Netlink;
 use probe_host::preflight::{Facts, check};
 use probe_host::timer::Timer;
@@ -48,7 +48,7 @@ pub async fn run(config: PingConfig) -> Result<()> {
     let mut agent = Agent::new(core(&config, to.ip()), started_ns);
     agent.set_same_clock(to.ip(), path.is_local);
     let mut run = Run {
-        utc: UtcOffset::new(started_ns, realtime_ns()),
+        utc: UtcOffset::now(),
         start,
         config,
         target,

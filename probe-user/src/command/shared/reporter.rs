@@ -16,7 +16,7 @@ use probe_core::identity::Identity;
 use probe_core::lru::Lru;
 use probe_core::reflector::userspace_rates;
 use probe_core::stats::report::Report;
-use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::clock::monotonic_ns;
 use probe_host::ovs::PortFacts;
 use probe_host::privileges::Privileges;
 use probe_host::process::in_background;
@@ -93,7 +93,7 @@ impl Reporter {
             interface_downs: Downs::new(1),
             windows: Vec::new(),
             oldest_window_ns: u64::MAX,
-            utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
+            utc: UtcOffset::now(),
             feed: None,
             fleet: None,
             ovs: None,
@@ -339,7 +339,7 @@ impl Reporter {
             }
             HopEvent::Window(window) => {
                 let name = name(&window.peer);
-                let hops = Hops::new(window, name, self.follow_wall_clock());
+                let hops = Hops::new(window, name, self.utc);
                 self.export(model::Event::Hops(hops))
             }
             HopEvent::Outlier(outlier) => {
@@ -428,9 +428,10 @@ impl Reporter {
         }
     }
 
-    /// One offset for all times until the wall clock is stepped, so that adjacent intervals meet to the nanosecond.
+    /// One offset for all times until the wall clock is stepped, so that adjacent intervals meet to the nanosecond. Not for records
+    /// that follow the windows of their interval, which have the same times.
     fn follow_wall_clock(&mut self) -> UtcOffset {
-        let current = UtcOffset::new(monotonic_ns(), realtime_ns());
+        let current = UtcOffset::now();
         if self.utc.distance_ns(current) > WALL_CLOCK_STEP_NS {
             self.utc = current;
         }

@@ -9,7 +9,7 @@ use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::identity::agreement;
 use probe_core::volley::{Histogram, Mode, Plan, PlanInputs, Snapshot, Totals, plan};
-use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
+use probe_host::clock::{ClockState, monotonic_ns};
 use probe_host::cpu::Spent;
 use probe_host::link::Netlink;
 use probe_host::preflight::{Facts, check};
@@ -60,7 +60,7 @@ pub async fn run(config: VolleyConfig) -> Result<()> {
         () = shutdown.requested() => return Ok(()),
     }
     let started_ns = monotonic_ns();
-    let utc = UtcOffset::new(started_ns, realtime_ns());
+    let utc = UtcOffset::now();
     let start = start(&config, &peer, volley.plan(), clock, utc.utc(started_ns));
     let mut report = Report::new(files, start, utc, nothing(started_ns, peer.same_clock))?;
     let before = Spent::now();

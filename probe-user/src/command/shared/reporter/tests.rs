@@ -34,6 +34,12 @@ fn identity(receive: &str) -> Identity {
 
 /// The summary record of a run with these events.
 fn reported(events: impl FnOnce(&mut Reporter)) -> Value {
+    let records = all_reported(events);
+    let mut summaries = records.into_iter().filter(|record| record["type"] == "summary");
+    summaries.next().unwrap()
+}
+
+fn all_reported(events: impl FnOnce(&mut Reporter)) -> Vec<Value> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("out");
     let mut reporter = Reporter::open(&OutputConfig {
@@ -47,8 +53,22 @@ fn reported(events: impl FnOnce(&mut Reporter)) -> Value {
     reporter.end(&[summary()], &[], &BTreeMap::new()).unwrap();
     drop(reporter);
     let written = std::fs::read_to_string(path).unwrap();
-    let mut records = written.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    records.find(|record| record["type"] == "summary").unwrap()
+    let records = written.lines().map(|line| serde_json::from_str(line).unwrap());
+    records.collect()
+}
+
+#[test]
+fn records_of_hops_have_the_times_of_the_windows_before_them() {
+    const HOUR_NS: u64 = 3_600_000_000_000;
+    let window = fixtures::hop_window();
+    // As if the clock were set between them.
+    let utc = UtcOffset::new(0, HOUR_NS);
+    let records = all_reported(|reporter| {
+        reporter.utc = utc;
+        reporter.hop_event(&HopEvent::Window(Box::new(window.clone()))).unwrap();
+    });
+    let hops = records.iter().find(|record| record["type"] == "hops").unwrap();
+    assert_eq!(hops["start"], serde_json::json!(utc.utc(window.start_ns)));
 }
 
 #[test]
