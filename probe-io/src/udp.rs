@@ -1,7 +1,6 @@
 //! UDP sockets, and the stamps that the kernel gives them.
 
 pub mod batch;
-mod direct;
 pub(crate) mod membership;
 pub mod sockets;
 pub mod stamped;

@@ -22,14 +22,6 @@ impl Datagram {
     pub(crate) fn new(packet: [u8; stamp::BASE_LEN], to: SocketAddr) -> Self {
         Self { packet, to: to.into() }
     }
-
-    pub(crate) fn packet(&self) -> &[u8; stamp::BASE_LEN] {
-        &self.packet
-    }
-
-    pub(crate) fn to(&self) -> &SockAddr {
-        &self.to
-    }
 }
 
 /// Sends all datagrams in order. Calls `failed` with the index and the error of each that the kernel refused.

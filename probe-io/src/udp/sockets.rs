@@ -16,7 +16,6 @@ use thiserror::Error;
 use tokio::net::UdpSocket;
 
 use crate::udp::batch::{Datagram, send_all};
-use crate::udp::direct::Direct;
 use crate::udp::membership::{Filter, join, set_filter};
 use crate::udp::stamped::{Leaving, Received};
 use crate::udp::strays;
@@ -59,8 +58,8 @@ impl SocketError {
 
 /// The sending socket.
 enum ProbeSocket {
-    /// Kernel programs take the replies. Packets that come up answer no probe. The connected one sends batches to one peer.
-    SendOnly(Socket, Direct),
+    /// Kernel programs take the replies. Packets that come up answer no probe.
+    SendOnly(Socket),
     /// It stamps what it sends, and receives the replies.
     Stamping(WatchedSocket),
 }
@@ -153,7 +152,7 @@ impl Sockets {
                 sender
                     .set_recv_buffer_size(strays::MAX_BYTES)
                     .map_err(failed("set up the sending socket"))?;
-                ProbeSocket::SendOnly(sender, Direct::new(interface))
+                ProbeSocket::SendOnly(sender)
             }
             Engine::Socket => {
                 ProbeSocket::Stamping(WatchedSocket::new(sender).map_err(failed("stamp at the sending socket"))?)
@@ -185,10 +184,7 @@ impl Sockets {
     /// that the kernel refused.
     pub(crate) fn send_probes(&self, probes: &[Datagram], mut failed: impl FnMut(usize, io::Error)) {
         match &self.sender {
-            ProbeSocket::SendOnly(socket, direct) => {
-                let sent = direct.send(socket, probes);
-                send_all(socket, &probes[sent..], |index, error| failed(sent + index, error));
-            }
+            ProbeSocket::SendOnly(socket) => send_all(socket, probes, failed),
             ProbeSocket::Stamping(_) => {
                 (0..probes.len()).for_each(|index| failed(index, io::ErrorKind::Unsupported.into()));
             }
@@ -205,16 +201,14 @@ impl Sockets {
     /// The sending socket, where it receives replies.
     pub fn replies(&self) -> Option<&WatchedSocket> {
         match &self.sender {
-            ProbeSocket::SendOnly(..) => None,
+            ProbeSocket::SendOnly(_) => None,
             ProbeSocket::Stamping(socket) => Some(socket),
         }
     }
 
-    /// Hands over packets that came to the sending socket although kernel programs take the replies. Call it about twice a second:
-    /// that renews the connected socket, too.
-    pub(crate) fn take_strays(&self, mut each: impl FnMut(&[u8], SocketAddr)) {
-        if let ProbeSocket::SendOnly(socket, direct) = &self.sender {
-            direct.close(&mut each);
+    /// Hands over packets that came to the sending socket although kernel programs take the replies.
+    pub(crate) fn take_strays(&self, each: impl FnMut(&[u8], SocketAddr)) {
+        if let ProbeSocket::SendOnly(socket) = &self.sender {
             // An error is an ICMP message about an earlier packet, or the interface is gone: the poll of the port says so.
             let _ = strays::take(socket, each);
         }
@@ -237,7 +231,7 @@ impl Sockets {
     /// the numbers of its stamps.
     pub(crate) fn clone_sender(&self) -> io::Result<Socket> {
         match &self.sender {
-            ProbeSocket::SendOnly(socket, _) => socket.try_clone(),
+            ProbeSocket::SendOnly(socket) => socket.try_clone(),
             ProbeSocket::Stamping(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
 use probe_common::authenticated;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Protocol, Socket, Type};
 
 /// Room for packets that answer no probe; more are dropped.
 pub(crate) const MAX_BYTES: usize = 65_536;
@@ -34,24 +34,12 @@ pub(crate) fn take(socket: &Socket, mut each: impl FnMut(&[u8], SocketAddr)) -> 
 
 /// A socket at the address and port of `connected`. It gets the packets that other hosts and ports send there.
 pub(crate) fn beside(connected: &Socket) -> io::Result<Socket> {
-    sharing_port(connected, None)
-}
-
-/// A socket at the address and port of `first`, on `interface` alone if there is one. Of two sockets at a port, a connected one
-/// gets the packets of its peer.
-pub(crate) fn sharing_port(first: &Socket, interface: Option<&str>) -> io::Result<Socket> {
-    let at = first.local_addr()?;
+    let at = connected.local_addr()?;
     let socket = Socket::new(at.domain(), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    if at.domain() == Domain::IPV6 {
-        socket.set_only_v6(first.only_v6()?)?;
-    }
-    if let Some(interface) = interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
-    }
     socket.set_recv_buffer_size(MAX_BYTES)?;
     // Two sockets may share a port if both allow it, which is revoked before another process can follow.
     for shares in [true, false] {
-        first.set_reuse_address(shares)?;
+        connected.set_reuse_address(shares)?;
         socket.set_reuse_address(shares)?;
         if shares {
             socket.bind(&at)?;
@@ -63,6 +51,8 @@ pub(crate) fn sharing_port(first: &Socket, interface: Option<&str>) -> io::Resul
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+
+    use socket2::Domain;
 
     use super::*;
 
