@@ -1,5 +1,5 @@
-//! Decides when each session sends: once per interval, spread over it. Many sessions share their turns, because a wake-up for
-//! each probe would cost as much as the probe.
+//! Decides when each session sends: once per interval, at its turn. Turns are spread over the interval. Many sessions share them,
+//! because a wake-up for each probe would cost as much as the probe.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 /// without catching up, short intervals would become longer. After a longer stall, it would cause a burst.
 const MAX_CATCH_UP_NS: u64 = 1_000_000;
 
-/// The first sessions have turns of their own: 2 to the power of this.
+/// An interval has at least 2 to the power of this many turns.
 const MIN_TURNS_BITS: u32 = 7;
 
-/// More turns have the sessions of a long interval, so that turns are at most this far apart and few sessions share one.
+/// A long interval has more turns, so that they are at most this far apart and few sessions share one.
 const MAX_APART_NS: u64 = 800_000;
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Schedule {
 }
 
 /// The `ordinal`-th of the fractions 0, 1/2, 1/4, 3/4, 1/8, … of an interval (van der Corput): any number of sessions is
-/// spread about evenly, and none moves when another joins. Once all turns are taken, they are taken anew in the same order.
+/// spread about evenly, and none moves when another joins. Once all turns are taken, further sessions share them in the same order.
 fn phase(ordinal: u16, interval_ns: u64) -> u64 {
     let are_close = |bits: &u32| interval_ns >> bits <= MAX_APART_NS;
     let bits = (MIN_TURNS_BITS..u16::BITS).find(are_close).unwrap_or(u16::BITS);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn many_sessions_share_turns_that_are_close_enough() {
-        // Sessions, interval, turns, and most sessions of one.
+        // Sessions, interval, turns, and the most sessions that share one.
         let cases = [
             (128, INTERVAL, 128, 1),
             (129, INTERVAL, 128, 2),

@@ -21,7 +21,8 @@ struct Softirq {
     /// The longest wait whose packets may not all be received yet. A run receives some hundred packets at most
     /// (`net_rx_action`), and raises the softirq again for the others.
     longest_ns: u64,
-    /// Until then, runs without a pause receive packets of the longest wait. They are taken to need no more time than it.
+    /// Until then, runs that follow without a pause may receive packets of the longest wait: it is assumed that they take no
+    /// longer than the wait did.
     until_ns: u64,
 }
 

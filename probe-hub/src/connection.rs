@@ -249,7 +249,7 @@ fn tls_problem(error: &io::Error, host: &str) -> String {
     };
     match certificate {
         CertificateError::ExpiredContext { time, not_after } => format!(
-            "its certificate has expired at {}, and by the clock of this host it is {}; set the clock, or give the server a new \
+            "its certificate expired at {}, and by the clock of this host it is {}; set the clock, or give the server a new \
              certificate, as each start of `kstamp hub` does for its own",
             date(not_after),
             date(time)
@@ -260,7 +260,7 @@ fn tls_problem(error: &io::Error, host: &str) -> String {
             date(time)
         ),
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "its certificate is not from the authority in the credentials; use credentials of its own fleet, by `kstamp hub \
+            "its certificate is not from the authority in the credentials; use credentials of the server's fleet, from `kstamp hub \
              enroll`, or correct the address"
                 .to_owned()
         }

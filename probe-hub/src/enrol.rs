@@ -175,7 +175,7 @@ impl StateDirectory {
         self.replace_accounts().map(drop)
     }
 
-    /// Writes the accounts of all that are enrolled, unless they are there. Says whether there were others.
+    /// Writes the accounts of all that are enrolled, unless they are there. Returns whether it has replaced others.
     fn replace_accounts(&self) -> Result<bool, EnrolError> {
         let hub = self.key(CONNECTION)?.public_key();
         let accounts = accounts::text(&hub, &self.enrolled()?);
@@ -219,7 +219,7 @@ impl StateDirectory {
         Ok(credentials)
     }
 
-    /// Ends an enrolment. One that has failed half-way can be repeated.
+    /// Ends an enrolment. A revocation that failed half-way can be repeated.
     pub fn revoke(&self, name: &HostName) -> Result<(), EnrolError> {
         let _change = self.change()?;
         let path = self.host_file(name);

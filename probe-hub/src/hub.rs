@@ -35,7 +35,7 @@ pub use matrix::Matrix;
 
 /// Time for a server to answer at the start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Before the reason is looked for why it does not.
+/// Time for a server to answer before the hub looks for the reason why none does.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Hub {
@@ -93,14 +93,14 @@ impl Hub {
     }
 }
 
-/// Returns why no server will ever do; never if one may. A line says why none can be reached yet.
+/// Returns why no server can be used. If that may change, it does not return, and logs why no server can be reached.
 async fn refusal(credentials: &Credentials) -> String {
     tokio::time::sleep(PATIENCE).await;
     match connection::diagnose(credentials).await {
         Err(Problem::Refused(why)) => return why,
         Err(Problem::Unreachable(why)) => {
             log::warn!(
-                "cannot reach the NATS server: {why}. Trying for {} s",
+                "cannot reach the NATS server: {why}. The hub tries for {} s in all",
                 START_TIMEOUT.as_secs()
             );
         }

@@ -38,9 +38,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 const STABLE: Duration = Duration::from_secs(60);
 /// A server that is silent for so long while it starts may never be ready, or has large streams.
 const SLOW_START: Duration = Duration::from_secs(10);
-/// A server whose disk is full gives its streams up, and has to be started again when there is room. Until then, that is looked
-/// for this often.
+/// A server whose disk is full gives its streams up, and has to be started again when there is room. The hub looks for room this
+/// often.
 const ROOM_INTERVAL: Duration = Duration::from_secs(5);
+/// Free bytes with which the server is started again.
 const MIN_ROOM: u64 = 16 << 20;
 /// For its last writes.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -317,13 +318,13 @@ impl Process {
         let is_full = disk_is_full(text);
         if is_full && !replace(&mut self.is_full, true) {
             warn!(
-                "the disk of {} is full: nats-server keeps no results, and agents keep theirs; make room there, and it is \
-                 started again",
+                "the disk of {} is full: nats-server stores no results, and agents keep theirs; make room there, and \
+                 the hub starts it again",
                 self.directory.display()
             );
         }
         match level {
-            // One line says it.
+            // The warning above says it once.
             _ if is_full => info!("nats-server: {text}"),
             Level::Info => info!("nats-server: {text}"),
             Level::Warning | Level::Error => {
@@ -335,7 +336,7 @@ impl Process {
         Some(line)
     }
 
-    /// Whether it has given streams up for want of room, and there is some.
+    /// Whether it has given streams up because the disk was full, and there is room again.
     fn has_room_again(&self) -> bool {
         let room = || statvfs(&self.directory).map_or(0, |disk| disk.blocks_available() * disk.fragment_size());
         self.is_full && room() >= MIN_ROOM

@@ -373,8 +373,8 @@ fn a_device_that_goes_and_comes_back_is_observed_again_by_a_thread_without_other
     assert!(watchers.iter().any(is_reduced), "{watchers:?}");
 }
 
-/// The program with which each packet takes a millisecond more to leave, in which its sender's processor receives none. The kernel
-/// takes long to verify it.
+/// Loads the program that delays each packet by a millisecond as it leaves. Meanwhile the sender's processor receives none. The
+/// kernel takes long to verify it.
 fn load_hog() -> Ebpf {
     static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-test-programs"));
     let mut loader = EbpfLoader::new();
@@ -391,7 +391,7 @@ fn hog(ebpf: &mut Ebpf) -> &mut SchedClassifier {
 /// The kernel gives a filter without a priority 49,152 or less. It asks programs without one, in TCX, before all of them.
 const AFTER_OBSERVERS: u16 = 60_000;
 
-/// Has all packets that leave by `device` in `namespace` pass the program, as long as the device is there.
+/// Attaches the program to all packets that leave by `device` in `namespace`, until the device is deleted.
 fn hold_up(program: &mut SchedClassifier, namespace: &str, device: &str) {
     let options = TcAttachOptions::Netlink(NlOptions {
         priority: AFTER_OBSERVERS,
@@ -403,7 +403,7 @@ fn hold_up(program: &mut SchedClassifier, namespace: &str, device: &str) {
         let link = program
             .attach_with_options(device, TcAttachType::Egress, options)
             .unwrap();
-        // If it were dropped, it would be looked for in another namespace.
+        // Dropping the link would look for the program in another namespace.
         std::mem::forget(program.take_link(link).unwrap());
     });
 }
@@ -515,10 +515,10 @@ fn a_processor_that_is_late_is_told_from_a_slow_line() {
     let took_ns: u64 = late.iter().map(|(took_ns, _)| took_ns).sum();
     let told_ns: u64 = late.iter().map(|(took_ns, wait_ns)| took_ns.min(wait_ns)).sum();
     println!(
-        "told: {told_late} of {} late probes, {told_ns} of {took_ns} ns",
+        "explained: {told_late} of {} late probes, {told_ns} of {took_ns} ns",
         late.len()
     );
-    // An emulated processor may itself stop for some time, before the softirq is raised. Then most of the time must be told.
+    // An emulated processor may itself stop for some time, before the softirq is raised. Then most of the time must be explained.
     let is_told = match line::is_emulated() {
         true => told_ns * 2 >= took_ns,
         false => told_late * 10 >= late.len() * 9,
@@ -534,7 +534,7 @@ fn a_processor_that_is_late_is_told_from_a_slow_line() {
     hold_up(hog(&mut hog_program), &hosts.host(1), "u1");
     let slow = delayed(&waits(&hosts, &mut ends, 200..300));
     let wrong = told(&slow);
-    println!("told: {wrong} of {} probes on a slow line", slow.len());
+    println!("wrongly explained: {wrong} of {} probes on a slow line", slow.len());
     assert!(slow.len() >= 90 && wrong * 20 <= slow.len(), "{slow:?}");
 }
 

@@ -461,7 +461,7 @@ impl Worker {
                     Refusal::Refused(why) => self.refused(&why),
                     // Also an answer does not come when the connection is lost.
                     _ if self.is_connected() => {
-                        self.refused("it does not acknowledge them; the log of the hub says why, such as a full disk")
+                        self.refused("it does not acknowledge them; check the hub and its log, such as for a full disk")
                     }
                     _ => {}
                 }

@@ -43,7 +43,7 @@ const LAST_POSTS: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
 /// Results of before are on their way for this time after a connection was lost.
 const SETTLE_NS: u64 = 60_000_000_000;
-/// A silence that began earlier than so long after the peer's process was first seen may come from its start.
+/// A silence may come from the start of the peer's process, unless it began this long after the process was first seen.
 const RESTART_NS: u64 = 10_000_000_000;
 /// Bytes of an entry; a server takes 1 MiB.
 const MAX_STORED: usize = 900_000;

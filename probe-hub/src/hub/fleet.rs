@@ -24,7 +24,7 @@ pub const MAX_PRESENCE: usize = 16 << 10;
 const MAX_CLOCK_OFF_NS: u64 = 1_000_000_000;
 /// Heartbeats in a row that show it: one alone may have waited on its way.
 const CLOCK_HEARTBEATS: u32 = 3;
-/// A clock that was set is reported anew.
+/// A clock is reported again if it is off by this much more or less than before: it was set.
 const CLOCK_CHANGE_NS: u64 = 60_000_000_000;
 /// A port whose agent was stopped is gone after this time.
 const ENDED_NS: u64 = 600_000_000_000;
@@ -155,7 +155,8 @@ impl Fleet {
         self.port(id).map_or(&[], |port| &port.assigned.targets)
     }
 
-    /// Ports that were silent for so long, or whose enrolment has ended: their keys, and the revisions of those that are in the bucket.
+    /// Ports that were silent for so long, or for a shorter time if their agent has ended or they are no longer enrolled: their keys,
+    /// and the revisions of those that are in the bucket.
     pub fn gone(&self, after_ns: u64, monotonic_ns: u64) -> Vec<(PortId, String, Option<u64>)> {
         let is_gone = |port: &Port| {
             let after_ns = if self.problems.has(&port.name, ProblemKind::NotEnrolled) {

@@ -428,8 +428,8 @@ impl Reporter {
         }
     }
 
-    /// One offset for all times until the wall clock is stepped, so that adjacent intervals meet to the nanosecond. Not for records
-    /// that follow the windows of their interval, which have the same times.
+    /// One offset for all times until the wall clock is stepped, so that adjacent intervals meet to the nanosecond. Records that
+    /// follow the windows of their interval use `self.utc` as it is, so that they have the same times.
     fn follow_wall_clock(&mut self) -> UtcOffset {
         let current = UtcOffset::now();
         if self.utc.distance_ns(current) > WALL_CLOCK_STEP_NS {
