@@ -236,7 +236,7 @@ impl Port {
 }
 
 /// Afterwards, a silence does not come from the start of the peer.
-const JOINED: Duration = Duration::from_secs(11);
+const JOINED: Duration = Duration::from_secs(15);
 
 fn silent(peer: &str, replies: Option<u32>) -> What {
     What::Silent(Silence {
@@ -381,6 +381,9 @@ async fn a_silent_pair_is_posted_with_its_direction_and_survives_its_hub() {
     };
     until("all know their assignments", is_confirmed).await;
     sleep(JOINED).await;
+    for host in ["a", "b", "c"] {
+        fleet.port(host).beat(&hub).await;
+    }
     for (number, peer) in [(1, "b"), (2, "c")] {
         fleet.port("a").tell(silent(peer, Some(100))).await;
         until("an alert of each", || hub.alerts().raised().count() == number).await;

@@ -459,7 +459,7 @@ fn waits_beside(
 ) -> Vec<(u64, u64)> {
     let (is_busy, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let busy = scope.spawn(|| {
             stay_on(1);
             go_first();
             while !is_over.load(Ordering::Relaxed) {
@@ -467,7 +467,7 @@ fn waits_beside(
                 is_busy.store(true, Ordering::Relaxed);
             }
         });
-        while !is_busy.load(Ordering::Relaxed) {
+        while !is_busy.load(Ordering::Relaxed) && !busy.is_finished() {
             thread::sleep(Duration::from_millis(1));
         }
         let waits = waits(hosts, ends, sequences);

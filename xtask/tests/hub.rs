@@ -252,7 +252,7 @@ fn subnets_meet_and_a_black_hole_is_named_within_five_seconds() {
             .collect()
     };
     // A silence that begins earlier may come from the start of the peer, and is raised later.
-    sleep(Duration::from_secs(11));
+    sleep(Duration::from_secs(15));
     running.lab.black_hole(&hosts[0], &hosts[1]).unwrap();
     let begin = Instant::now();
     let reply = running.await_alerts(Duration::from_secs(5), "alert", |reply| named(reply) == want);

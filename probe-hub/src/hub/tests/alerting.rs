@@ -65,7 +65,7 @@ async fn a_host_that_makes_silences_up_does_not_disturb_others() {
     until("three ports are assigned", 30, async || (0..3).all(is_assigned)).await;
 
     // Afterwards, a silence does not come from the start of the peer.
-    sleep(Duration::from_secs(11)).await;
+    sleep(Duration::from_secs(15)).await;
     let say = async |from, what| {
         let event = Event {
             port: port(from),
