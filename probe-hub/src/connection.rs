@@ -180,19 +180,34 @@ pub enum Problem {
     Refused(String),
 }
 
+impl Problem {
+    /// The problem if each server has one. While a server cannot be reached, it may still do.
+    fn of_all(problems: Vec<Self>) -> Option<Self> {
+        let refuse = problems.iter().all(|problem| matches!(problem, Self::Refused(_)));
+        let why = problems.into_iter().map(|problem| match problem {
+            Self::Unreachable(why) | Self::Refused(why) => why,
+        });
+        let why = why.reduce(|before, other| format!("{before}; {other}"))?;
+        Some(if refuse {
+            Self::Refused(why)
+        } else {
+            Self::Unreachable(why)
+        })
+    }
+}
+
 /// Looks for the reason why no server can be connected to. The client itself says only at which step it fails.
 pub async fn diagnose(credentials: &Credentials) -> Result<(), Problem> {
-    let mut first = Ok(());
+    let mut problems = Vec::new();
     for server in &credentials.servers {
         let silent = || Problem::Unreachable(format!("{server} does not answer; {CHECK_SERVER}"));
         let examined = timeout(REQUEST_TIMEOUT, examine(server, credentials)).await;
-        let found = examined.unwrap_or_else(|_| Err(silent()));
-        if found.is_ok() {
-            return found;
+        match examined.unwrap_or_else(|_| Err(silent())) {
+            Ok(()) => return Ok(()),
+            Err(problem) => problems.push(problem),
         }
-        first = first.and(found);
     }
-    first
+    Problem::of_all(problems).map_or(Ok(()), Err)
 }
 
 /// The steps of a connection, as far as the NKey.
@@ -213,6 +228,9 @@ async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem>
         .read_line(&mut line)
         .await
         .map_err(unreachable)?;
+    if line.is_empty() {
+        return Err(unreachable(io::ErrorKind::UnexpectedEof.into()));
+    }
     let info = line
         .strip_prefix("INFO ")
         .and_then(|info| serde_json::from_str::<ServerInfo>(info).ok());
@@ -222,7 +240,10 @@ async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem>
     }
     let tls = TlsConnector::from(Arc::new(tls));
     let stream = tls.connect(name, stream.into_inner()).await;
-    let mut stream = stream.map_err(|error| refused(tls_problem(&error, address.host())))?;
+    let mut stream = stream.map_err(|error| match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(problem) => refused(tls_problem(problem, address.host())),
+        None => unreachable(error),
+    })?;
     // It looks at this host's certificate after the handshake, from the client's point of view, and then waits for the client.
     match timeout(Duration::from_secs(1), stream.read_u8()).await {
         Ok(Err(error)) => Err(refused(format!(
@@ -234,14 +255,9 @@ async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem>
 }
 
 /// What is wrong with the certificate of the server at `host`, or else with the connection.
-fn tls_problem(error: &io::Error, host: &str) -> String {
-    let certificate = match error.get_ref().and_then(|error| error.downcast_ref()) {
-        Some(rustls::Error::InvalidCertificate(certificate)) => certificate,
-        _ => {
-            return format!(
-                "TLS with it fails: {error}; check both clocks, and that the credentials are of this fleet"
-            );
-        }
+fn tls_problem(error: &rustls::Error, host: &str) -> String {
+    let rustls::Error::InvalidCertificate(certificate) = error else {
+        return format!("TLS with it fails: {error}; check both clocks, and that the credentials are of this fleet");
     };
     let date = |time: &UnixTime| {
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
@@ -334,13 +350,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_certificate_is_said_with_dates_and_what_to_do() {
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let problem = |certificate| {
-            let error = io::Error::new(
-                io::ErrorKind::InvalidData,
-                rustls::Error::InvalidCertificate(certificate),
-            );
-            tls_problem(&error, "hub.example.org")
-        };
+        let problem = |certificate| tls_problem(&rustls::Error::InvalidCertificate(certificate), "hub.example.org");
         let expired = CertificateError::ExpiredContext {
             time: time(1_795_865_400),
             not_after: time(1_795_824_000),
@@ -361,8 +371,22 @@ mod tests {
             let problem = problem(certificate);
             assert!(problem.contains(contains) && !problem.contains('\n'), "{problem}");
         }
-        let other = tls_problem(&io::Error::other("reset"), "hub.example.org");
-        assert!(other.contains("reset") && other.contains("clocks"), "{other}");
+        let other = tls_problem(&rustls::Error::DecryptError, "hub.example.org");
+        assert!(other.contains("TLS") && other.contains("clocks"), "{other}");
+    }
+
+    #[test]
+    fn servers_refuse_only_if_all_of_them_do() {
+        let [refused, unreachable] = [Problem::Refused, Problem::Unreachable];
+        let of_all = |problems: &[Problem]| Problem::of_all(problems.to_vec());
+        let [old, away] = [refused("a: old".to_owned()), unreachable("b: away".to_owned())];
+        assert_eq!(of_all(&[]), None);
+        assert_eq!(of_all(std::slice::from_ref(&old)), Some(old.clone()));
+        assert_eq!(
+            of_all(&[old.clone(), old.clone()]),
+            Some(refused("a: old; a: old".to_owned()))
+        );
+        assert_eq!(of_all(&[old, away]), Some(unreachable("a: old; b: away".to_owned())));
     }
 
     #[test]

@@ -172,19 +172,17 @@ impl StateDirectory {
     /// Writes the accounts for servers.
     pub fn write_accounts(&self) -> Result<(), EnrolError> {
         let _change = self.change()?;
-        self.replace_accounts().map(drop)
+        self.replace_accounts()
     }
 
-    /// Writes the accounts of all that are enrolled, unless they are there. Returns whether it has replaced others.
-    fn replace_accounts(&self) -> Result<bool, EnrolError> {
+    /// Writes the accounts of all that are enrolled, unless they are there.
+    fn replace_accounts(&self) -> Result<(), EnrolError> {
         let hub = self.key(CONNECTION)?.public_key();
         let accounts = accounts::text(&hub, &self.enrolled()?);
-        let before = self.existing(ACCOUNTS)?;
-        if before.as_deref() == Some(&*accounts) {
-            return Ok(false);
+        match self.existing(ACCOUNTS)? {
+            Some(before) if before == accounts => Ok(()),
+            _ => self.write(ACCOUNTS, &accounts),
         }
-        self.write(ACCOUNTS, &accounts)?;
-        Ok(before.is_some())
     }
 
     /// Writes a file, in the place of the one before.
@@ -223,19 +221,15 @@ impl StateDirectory {
     pub fn revoke(&self, name: &HostName) -> Result<(), EnrolError> {
         let _change = self.change()?;
         let path = self.host_file(name);
-        let removed = fs::remove_file(&path);
-        match removed {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &path, source)),
-            _ => {}
+        let before = || self.existing(ACCOUNTS);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path, source)),
+            Err(_) if !before()?.is_some_and(|text| accounts::have(&text, name)) => Err(EnrolError::Unknown {
+                name: name.clone(),
+                dir: self.hosts_directory(),
+            }),
+            _ => self.replace_accounts(),
         }
-        let had_access = self.replace_accounts()?;
-        if removed.is_ok() || had_access {
-            return Ok(());
-        }
-        Err(EnrolError::Unknown {
-            name: name.clone(),
-            dir: self.hosts_directory(),
-        })
     }
 
     /// All that are enrolled.

@@ -57,7 +57,8 @@ impl Hub {
         let made = tokio::select! {
             made = stores::make(&jetstream, &config.limits, START_TIMEOUT) => made,
             why = refusal(&config.credentials) => bail!("{why}"),
-            () = violated.notified() => bail!(
+            // Of several servers, one may not have been reloaded yet.
+            () = violated.notified(), if config.credentials.servers.len() == 1 => bail!(
                 "{servers}: the NATS server does not know the key of this hub; have it include accounts.conf of the state \
                  directory in its accounts, and reload it"
             ),

@@ -315,7 +315,8 @@ impl Process {
         if level == Level::Error {
             self.last_error = Some(text.to_owned());
         }
-        let is_full = disk_is_full(text);
+        // Others choose parts of some lines.
+        let is_full = disk_is_full(text) && !has_room(&self.directory);
         if is_full && !replace(&mut self.is_full, true) {
             warn!(
                 "the disk of {} is full: nats-server stores no results, and agents keep theirs; make room there, and \
@@ -338,8 +339,7 @@ impl Process {
 
     /// Whether it has given streams up because the disk was full, and there is room again.
     fn has_room_again(&self) -> bool {
-        let room = || statvfs(&self.directory).map_or(0, |disk| disk.blocks_available() * disk.fragment_size());
-        self.is_full && room() >= MIN_ROOM
+        self.is_full && has_room(&self.directory)
     }
 
     fn signal(&self, signal: Signal) {
@@ -358,6 +358,13 @@ impl Process {
             self.child.kill().await.ok();
         }
     }
+}
+
+/// Whether files in this directory can grow. Quotas do not count.
+fn has_room(directory: &Path) -> bool {
+    statvfs(directory).is_ok_and(|disk| {
+        disk.blocks_available() * disk.fragment_size() >= MIN_ROOM && (disk.files() == 0 || disk.files_available() > 0)
+    })
 }
 
 #[cfg(test)]
@@ -402,24 +409,39 @@ mod tests {
     async fn a_server_whose_disk_was_full_is_started_again_when_there_is_room() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        // Its argument is the configuration. Only the first one finds the disk full.
-        let script = "#!/bin/sh\nd=$(dirname \"$2\")\ntest -e $d/starts || echo '[1] [ERR] write 1.blk: no space left on \
-                      device' >&2\necho x >>$d/starts\nexec sleep 100\n";
+        // Each one says that the disk is full, as a client can have it say.
+        let script = format!(
+            "#!/bin/sh\necho x >>{}\necho '[1] [ERR] no space left on device' >&2\nexec sleep 100\n",
+            path("starts").display()
+        );
+        std::fs::write(path("script"), script).unwrap();
+        // Another process writes the program, so that no child of another test holds it open.
         let program = path("nats-server");
-        std::fs::write(&program, script).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&program, mode).unwrap();
-        let process = Process::spawn(&program, &path("nats.conf")).unwrap();
+        let mut install = std::process::Command::new("install");
+        assert!(
+            install
+                .args([path("script"), program.clone()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        // There is no room in /proc.
+        let disk = path("disk");
+        std::os::unix::fs::symlink("/proc", &disk).unwrap();
+        let (file, starts) = (disk.join("nats.conf"), path("starts"));
+        let process = Process::spawn(&program, &file).unwrap();
         let (reloads, requests) = mpsc::channel(1);
-        let (file, starts) = (path("nats.conf"), path("starts"));
         let supervised = tokio::spawn(async move { supervise(process, &program, &file, requests).await });
         let number = || std::fs::read_to_string(&starts).unwrap_or_default().lines().count();
+        sleep(ROOM_INTERVAL + Duration::from_millis(500)).await;
+        assert_eq!(number(), 1, "there is no room yet");
+        std::fs::remove_file(&disk).unwrap();
+        std::os::unix::fs::symlink(directory.path(), &disk).unwrap();
         let end = Instant::now() + Duration::from_secs(60);
         while number() < 2 && Instant::now() < end {
             sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(number(), 2);
-        // The second one stays.
+        // What the second one says is not true.
         sleep(ROOM_INTERVAL + Duration::from_millis(500)).await;
         assert_eq!(number(), 2);
         drop(reloads);

@@ -149,17 +149,22 @@ pub fn permissions(host: &HostName) -> Permissions {
             assignment,
             of_host("kstamp.ask"),
             of_host("kstamp.notice"),
-            format!("{}.>", inbox(host)),
+            inboxes(host),
         ],
         replies: true,
     }
+}
+
+/// Where replies to this host or reader come. No other one has it among its permissions.
+pub fn inboxes(name: &HostName) -> String {
+    format!("{}.>", inbox(name))
 }
 
 /// A reader asks the hub, and gets its answers.
 pub fn reader_permissions(name: &HostName) -> Permissions {
     Permissions {
         publish: vec![QUERIES.to_owned()],
-        subscribe: vec![format!("{}.>", inbox(name))],
+        subscribe: vec![inboxes(name)],
         replies: false,
     }
 }

@@ -47,6 +47,11 @@ pub fn text(hub: &str, enrolled: &BTreeMap<HostName, Enrolled>) -> String {
     )
 }
 
+/// Whether accounts that were written before have a user for this host or reader.
+pub fn have(text: &str, name: &HostName) -> bool {
+    text.contains(&json!(subjects::inboxes(name)).to_string())
+}
+
 fn user(name: &HostName, enrolled: &Enrolled) -> Value {
     let Permissions {
         publish,

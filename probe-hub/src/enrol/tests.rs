@@ -84,6 +84,7 @@ fn a_revocation_that_failed_half_way_can_be_repeated() {
     assert!(state.revoke(&name("h1")).is_err());
     fs::remove_dir(&accounts).unwrap();
     fs::write(&accounts, before).unwrap();
+    assert!(matches!(state.revoke(&name("h")), Err(EnrolError::Unknown { .. })));
     state.revoke(&name("h1")).unwrap();
     assert!(!fs::read_to_string(&accounts).unwrap().contains(&key));
     assert!(matches!(state.revoke(&name("h1")), Err(EnrolError::Unknown { .. })));

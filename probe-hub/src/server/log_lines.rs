@@ -41,9 +41,9 @@ pub fn split(line: &str) -> (Level, &str) {
     }
 }
 
-/// Whether a line says that the disk is full.
+/// Whether a line says that the disk is full. A quota that is exceeded is none: the free space of the disk does not show it.
 pub fn disk_is_full(text: &str) -> bool {
-    text.contains("no space left on device") || text.contains("disk quota exceeded")
+    text.contains("no space left on device")
 }
 
 /// A line without the parts that differ each time. In `10.2.0.2:56810 - cid:40 - TLS handshake error` these are the port and the
