@@ -135,6 +135,11 @@ fn the_page_shows_loss_by_direction_and_says_when_it_is_stale() {
         let lossy =
             "[...document.querySelectorAll('#peers tbody tr')].filter((row) => row.cells[4].textContent.includes('→'))";
         browser.until(&format!("return {lossy}.length === 2"));
+        // The question for the name may be lost, too.
+        let name = serde_json::json!(NASTY);
+        browser.until(&format!(
+            "return document.querySelector('#peers').innerText.includes({name})"
+        ));
         let all = browser.text("#peers");
         assert!(
             all.contains(NASTY) && !all.contains('←') && all.contains("▲ up"),
