@@ -291,8 +291,8 @@ impl Debian {
         let script = format!(
             "set -e; cd {}; mount -t tmpfs none .; cd \"$PWD\"; mkdir upper work root; mount -t overlay -o \
              lowerdir={},upperdir=upper,workdir=work none root; mount -t proc none root/proc; mount -t sysfs none root/sys; \
-             mount --rbind /dev root/dev; mount -t tmpfs none root/run; mount -t tmpfs none root/tmp; echo ready; exec chroot \
-             root sleep infinity",
+             mount --rbind /dev root/dev; mount -t tmpfs none root/run; mount -t tmpfs none root/tmp; exec chroot root sh -c \
+             'echo ready; exec sleep infinity'",
             mount_point.path().display(),
             tree.display()
         );
