@@ -18,10 +18,10 @@ use xtask::vm::table::{Cell, MODES};
 /// the programs were attached.
 const MIN_REPLIES: u64 = 5;
 
-const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `auto` takes a few seconds to leave a mode that drops replies.
-const AUTO_TIMEOUT: Duration = Duration::from_secs(8);
+const AUTO_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A device in a lab, and the agent that probes it.
 struct Subject {

@@ -52,7 +52,8 @@ fn assert_losses_are_attributed(forward_loss: f64, backward_loss: f64) {
     assert!(n("lost_forward") <= truly_forward, "{truly_forward}: {summary:#}");
     assert!(n("lost_backward") <= truly_backward, "{truly_backward}: {summary:#}");
     let attributed = n("lost_forward") + n("lost_backward");
-    assert!(attributed * 100 >= lost * 99, "{summary:#}");
+    // Before the first reply and after the last one the direction is unknown.
+    assert!(attributed + 2 >= lost, "{summary:#}");
     println!(
         "{lost} of {} lost, truly {truly_forward} forward and {truly_backward} backward; attributed: {} forward, {} backward, {} unknown",
         n("sent"),

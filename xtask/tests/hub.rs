@@ -236,7 +236,8 @@ fn subnets_meet_and_a_black_hole_is_named_within_five_seconds() {
     let neighbours = [Some(4), Some(5), None, None, Some(0), Some(1)];
     for (agent, neighbour) in running.agents.iter().zip(neighbours) {
         let want: BTreeSet<_> = neighbour.map(|index| hosts[index].v4.to_string()).into_iter().collect();
-        assert_eq!(by_group(agent), want);
+        let is_found = exec::wait_until(START, || by_group(agent) == want);
+        assert!(is_found, "{:?}, not {want:?}", by_group(agent));
     }
 
     let [from, to] = [0, 1].map(|index| port(&hosts[index]));
@@ -432,13 +433,16 @@ fn problems_are_one_line_and_measuring_goes_on() {
         .arg(running.fleet.credentials("agent1"))
         .arg("--hub-buffer")
         .arg(running.fleet.state().with_file_name("impostor.buffer"));
+    let far = running.program(
+        running.fleet.agent(&hosts[3]),
+        "--family v4 --report 1s --allow 10.2.0.0/16",
+    );
+    // Until it reflects, whole windows have no reply.
+    far.await_start(START);
     running.agents = vec![
         running.program(running.fleet.agent(&hosts[0]), arguments),
         running.program(running.fleet.agent(&hosts[1]), arguments),
-        running.program(
-            running.fleet.agent(&hosts[3]),
-            "--family v4 --report 1s --allow 10.2.0.0/16",
-        ),
+        far,
     ];
     running.await_api("/api/v1/ports", START, "port of agent1", |reply| {
         let ports = reply["ports"].as_array().into_iter().flatten();

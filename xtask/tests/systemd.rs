@@ -328,8 +328,9 @@ impl Service {
 
     /// Sends a signal, upon which systemd starts it again.
     fn await_restart(&self, signal: Signal) {
+        let before: u32 = self.property("NRestarts");
         kill(Pid::from_raw(self.process().cast_signed()), signal).unwrap();
-        let is_back = || self.property("NRestarts") == 1 && is_active(self.unit);
+        let is_back = || self.property("NRestarts") > before && is_active(self.unit);
         assert!(exec::wait_until(LIMIT, is_back), "{}", self.journal());
     }
 

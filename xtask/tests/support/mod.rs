@@ -171,7 +171,7 @@ impl Agent {
     /// Sends SIGTERM and waits for its end.
     pub fn stop(self) -> Finished {
         self.signal(Signal::SIGTERM);
-        self.wait(Duration::from_secs(5))
+        self.wait(Duration::from_secs(if is_emulated() { 30 } else { 5 }))
     }
 
     /// The records that it has written so far.
