@@ -387,10 +387,12 @@ mod tests {
     async fn programs_that_are_no_usable_server_are_named_in_one_line() {
         let directory = tempfile::tempdir().unwrap();
         let script = |name: &str, prints: &str| {
-            use std::os::unix::fs::PermissionsExt as _;
+            let text = directory.path().join(format!("{name}.text"));
             let path = directory.path().join(name);
-            std::fs::write(&path, format!("#!/bin/sh\necho '{prints}'\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::write(&text, format!("#!/bin/sh\necho '{prints}'\n")).unwrap();
+            // Another process writes the program, so that no child of another test holds it open.
+            let install = std::process::Command::new("install").args([&text, &path]).status();
+            assert!(install.unwrap().success());
             path
         };
         for (program, names) in [

@@ -357,7 +357,8 @@ async fn answers_cannot_be_directed_to_others() {
     for (bucket, key) in [(PRESENCE, "h2.p"), (ASSIGNMENT, "h2.p"), (HUB, LEASE_KEY)] {
         fleet.put(bucket, key, "right").await;
     }
-    publish(&h2, &WINDOWS.of(&port("h2/p")), "right").await;
+    let stored = h2.request(WINDOWS.of(&port("h2/p")), "right".into()).await.unwrap();
+    assert!(!String::from_utf8_lossy(&stored.payload).contains("error"));
     let replies = h1.new_inbox();
     let mut replied = subscribe(&h1, &replies).await;
     for subject in [

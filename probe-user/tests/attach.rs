@@ -83,7 +83,7 @@ fn a_hook_that_drops_replies_is_given_up_while_running() {
     ip(far, &format!("address add {FAR_V4}/24 dev port2"));
     ip(far, "link set port2 up");
     let probing = format!("--peer {NEAR_V4} --family v4 --attach tc --interval 20ms --report 500ms");
-    let prober = pair.start(far, &format!("agent --iface port2 {probing}"));
+    let prober = pair.started(far, &format!("agent --iface port2 {probing}"));
     let change = agent.await_type("attach");
     assert_eq!(change["receive"], "xdp-generic", "{change:#}");
     assert!(change["reason"].as_str().unwrap().contains("dropped"), "{change:#}");

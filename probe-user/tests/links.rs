@@ -198,7 +198,8 @@ fn seconds_without_carrier_or_without_the_process_are_no_losses() {
         ip(&pair.far, "link set port2 down");
         near.await_record(1, "loss of the carrier", event("down"));
         let dark = |record: &Value| record["type"] == "window" && failed_by(record, "no-carrier") > 10;
-        near.await_record(3, "windows without carrier", dark);
+        // Of several sessions: those of the second window had no carrier from start to end.
+        near.await_record(9, "windows without carrier", dark);
         ip(&pair.far, "link set port2 up");
         near.await_record(1, "the carrier", event("up"));
         all_answer("results with carrier");
@@ -214,11 +215,12 @@ fn seconds_without_carrier_or_without_the_process_are_no_losses() {
         assert!(status.success(), "{stderr}");
         let marked = |record: &&Value| dark(record) && count(record, "interface_down_ns") > 0;
         assert!(records.iter().filter(marked).count() >= 3, "{records:#?}");
-        let all_dark = records
+        let all_dark: Vec<_> = records
             .iter()
-            .filter(|record| dark(record) && failed_by(record, "no-carrier") > 20);
+            .filter(|record| dark(record) && count(record, "interface_down_ns") >= 490_000_000)
+            .collect();
         assert!(
-            all_dark.map(|record| count(record, "lost")).all(|lost| lost == 0),
+            !all_dark.is_empty() && all_dark.iter().all(|record| count(record, "lost") == 0),
             "{records:#?}"
         );
         for (path, peer) in [("unicast", FAR_V4), ("unicast", FAR_V6), ("group", FAR_V4)] {

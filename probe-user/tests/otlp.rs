@@ -40,7 +40,7 @@ impl Receiver {
             listener.set_nonblocking(true).unwrap();
             while !stop.load(Ordering::Relaxed) {
                 match listener.accept() {
-                    Ok((socket, _)) => taken.lock().unwrap().push(take(socket)),
+                    Ok((socket, _)) => take(socket, &taken),
                     Err(_) => thread::sleep(Duration::from_millis(5)),
                 }
             }
@@ -81,8 +81,8 @@ fn await_it(what: &str, mut is_there: impl FnMut() -> bool) {
     }
 }
 
-/// One request, which is answered.
-fn take(mut socket: TcpStream) -> ExportMetricsServiceRequest {
+/// One request, which is kept, and then answered: whoever has the answer finds it.
+fn take(mut socket: TcpStream, taken: &Mutex<Vec<ExportMetricsServiceRequest>>) {
     socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
@@ -102,14 +102,15 @@ fn take(mut socket: TcpStream) -> ExportMetricsServiceRequest {
             break all.split_off(end + 4);
         }
     };
+    let mut plain = Vec::new();
+    GzDecoder::new(body.as_slice()).read_to_end(&mut plain).unwrap();
+    let request = ExportMetricsServiceRequest::decode(plain.as_slice()).unwrap();
+    taken.lock().unwrap().push(request);
     write!(
         socket,
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     )
     .unwrap();
-    let mut plain = Vec::new();
-    GzDecoder::new(body.as_slice()).read_to_end(&mut plain).unwrap();
-    ExportMetricsServiceRequest::decode(plain.as_slice()).unwrap()
 }
 
 /// Probes received from the far end, and samples in the histogram of their round trips.

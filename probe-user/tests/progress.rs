@@ -12,7 +12,7 @@ use nix::pty::openpty;
 use support::{FAR_V4, Pair};
 
 const CLEAR: &str = "\r\x1b[K";
-const CALIBRATE: &str = "calibrate --duration 1500ms";
+const CALIBRATE: &str = "calibrate --duration 1900ms";
 
 /// Runs `kstamp ARGUMENTS…` in a namespace with the same terminal as output and standard error. Returns what it shows.
 fn on_terminal(namespace: &str, arguments: &str) -> String {

@@ -360,7 +360,9 @@ fn the_manager_learns_readiness_status_reloads_and_the_end() {
         let reload = lines.iter().position(|line| line == "RELOADING=1").unwrap();
         assert!(lines[reload + 1].starts_with("MONOTONIC_USEC="), "{lines:#?}");
         manager.await_lines("food", &running, |lines| count(lines, "WATCHDOG=1") >= 2);
-        let (status, _, stderr) = running.stop();
+        running.signal(Signal::SIGTERM);
+        manager.await_lines("the end", &running, |lines| count(lines, "STOPPING=1") >= 1);
+        let (status, _, stderr) = running.wait();
         assert!(status.success(), "{stderr}");
         assert_eq!(count(&manager.state().lines, "STOPPING=1"), 1);
         assert_eq!(stderr, "");

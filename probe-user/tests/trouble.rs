@@ -60,7 +60,8 @@ fn missing_privileges_are_named() {
     let Some(pair) = Pair::new() else { return };
     // Other users may not enter the directory of the binary.
     let copy = std::env::temp_dir().join(format!("kstamp-{}", std::process::id()));
-    std::fs::copy(KSTAMP, &copy).unwrap();
+    // Another process writes it, so that no child of another test holds it open.
+    run(&format!("cp {KSTAMP} {}", copy.display()));
     let refused = [
         ("agent --iface port1", true),
         // These have no other engine to offer.

@@ -100,6 +100,11 @@ impl Fleet {
             .state
             .enroll(&host.parse().unwrap(), &prefixes, fleet.servers(), false);
         fleet.run();
+        // A link that finds no server looks for the reason again only after half a minute.
+        until("the server listens", || {
+            std::net::TcpStream::connect(fleet.config.listen).is_ok()
+        })
+        .await;
         Some((fleet, credentials.unwrap()))
     }
 
@@ -240,7 +245,6 @@ async fn every_batch_arrives_once_and_in_order_although_server_and_agent_die() {
         return;
     };
     let (client, _) = fleet.hub().await;
-    forget_soon(&client).await;
     let mut link = fleet.link(&credentials, 1);
     for number in 1..=40 {
         note_window(&mut link, number);
@@ -261,6 +265,11 @@ async fn every_batch_arrives_once_and_in_order_although_server_and_agent_die() {
     }
     fleet.run();
     until("it is back", || link.status().state == State::Connected).await;
+    until("the hub is back", || {
+        client.connection_state() == async_nats::connection::State::Connected
+    })
+    .await;
+    forget_soon(&client).await;
     for number in 81..=100 {
         note_window(&mut link, number);
     }
@@ -546,7 +555,10 @@ async fn problems_are_logged_once_and_measuring_goes_on() {
             let _ = std::io::Write::write_all(&mut stream.unwrap(), info.as_bytes());
         }
     });
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody else gets the port, and nobody listens there.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let free = held.local_addr().unwrap();
     let at = |address| Credentials {
         servers: vec![format!("tls://{address}")],
         ..right.clone()

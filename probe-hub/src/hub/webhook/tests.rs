@@ -33,12 +33,13 @@ fn receiver(answers: &'static [&'static str]) -> (String, mpsc::Receiver<String>
                 .and_then(|rest| rest.lines().next());
             let mut body = vec![0; length.unwrap().parse().unwrap()];
             stream.read_exact(&mut body).unwrap();
+            // Before the answer, after which the test no longer waits.
+            let _ = sender.send(String::from_utf8(body).unwrap());
             write!(
                 stream,
                 "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             )
             .unwrap();
-            let _ = sender.send(String::from_utf8(body).unwrap());
         }
     });
     (url, bodies)
