@@ -254,7 +254,7 @@ async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem>
     }
 }
 
-/// What is wrong with the certificate of the server at `host`, or else with the connection.
+/// Says why TLS with the server at `host` fails.
 fn tls_problem(error: &rustls::Error, host: &str) -> String {
     let rustls::Error::InvalidCertificate(certificate) = error else {
         return format!("TLS with it fails: {error}; check both clocks, and that the credentials are of this fleet");

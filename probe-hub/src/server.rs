@@ -371,6 +371,14 @@ fn has_room(directory: &Path) -> bool {
 mod tests {
     use super::*;
 
+    /// Another process writes the file, so that no child of another test holds it open.
+    fn write_program(path: &Path, script: &str) {
+        let text = path.with_extension("text");
+        std::fs::write(&text, format!("#!/bin/sh\n{script}")).unwrap();
+        let installed = std::process::Command::new("install").args([&text, path]).status();
+        assert!(installed.unwrap().success());
+    }
+
     #[test]
     fn a_version_is_read() {
         for (output, version) in [
@@ -387,12 +395,8 @@ mod tests {
     async fn programs_that_are_no_usable_server_are_named_in_one_line() {
         let directory = tempfile::tempdir().unwrap();
         let script = |name: &str, prints: &str| {
-            let text = directory.path().join(format!("{name}.text"));
             let path = directory.path().join(name);
-            std::fs::write(&text, format!("#!/bin/sh\necho '{prints}'\n")).unwrap();
-            // Another process writes the program, so that no child of another test holds it open.
-            let install = std::process::Command::new("install").args([&text, &path]).status();
-            assert!(install.unwrap().success());
+            write_program(&path, &format!("echo '{prints}'\n"));
             path
         };
         for (program, names) in [
@@ -413,20 +417,11 @@ mod tests {
         let path = |name: &str| directory.path().join(name);
         // Each one says that the disk is full, as a client can have it say.
         let script = format!(
-            "#!/bin/sh\necho x >>{}\necho '[1] [ERR] no space left on device' >&2\nexec sleep 100\n",
+            "echo x >>{}\necho '[1] [ERR] no space left on device' >&2\nexec sleep 100\n",
             path("starts").display()
         );
-        std::fs::write(path("script"), script).unwrap();
-        // Another process writes the program, so that no child of another test holds it open.
         let program = path("nats-server");
-        let mut install = std::process::Command::new("install");
-        assert!(
-            install
-                .args([path("script"), program.clone()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        write_program(&program, &script);
         // There is no room in /proc.
         let disk = path("disk");
         std::os::unix::fs::symlink("/proc", &disk).unwrap();

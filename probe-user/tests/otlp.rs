@@ -81,7 +81,7 @@ fn await_it(what: &str, mut is_there: impl FnMut() -> bool) {
     }
 }
 
-/// One request, which is kept, and then answered: whoever has the answer finds it.
+/// Keeps a request before it is answered, so that it is there when the sender goes on.
 fn take(mut socket: TcpStream, taken: &Mutex<Vec<ExportMetricsServiceRequest>>) {
     socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

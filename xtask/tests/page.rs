@@ -360,13 +360,12 @@ fn a_page_of_100_peers_is_there_in_a_second_and_updated_in_a_tenth() {
     browser.open(&format!("{PAGE}healthz"));
     browser.open(PAGE);
     browser.until("return document.querySelectorAll('#peers tbody tr').length === 100");
-    browser.until("return performance.getEntriesByName('update').length >= 13");
+    browser.until("return performance.getEntriesByName('update').length >= 6");
     let ms = |script: &str| browser.run(script).as_f64().unwrap();
     let painted = ms("return performance.getEntriesByName('first-contentful-paint')[0].startTime");
     let shown = ms("const first = performance.getEntriesByName('update')[0]; return first.startTime + first.duration");
     let updates = "performance.getEntriesByName('update').slice(1).map((entry) => entry.duration)";
-    // One update may meet a pause of the browser.
-    let longest = ms(&format!("return {updates}.sort((a, b) => b - a)[1]"));
+    let longest = ms(&format!("return Math.max(...{updates})"));
     println!("first paint {painted:.0} ms, 100 peers {shown:.0} ms, longest update {longest:.0} ms");
     browser.picture(&pictures().join("crowd.png"));
     assert!(painted <= 1_000.0 && longest <= 100.0, "{painted} {shown} {longest}");

@@ -330,7 +330,7 @@ impl Service {
     fn await_restart(&self, signal: Signal) {
         let before: u32 = self.property("NRestarts");
         kill(Pid::from_raw(self.process().cast_signed()), signal).unwrap();
-        let is_back = || self.property("NRestarts") > before && is_active(self.unit);
+        let is_back = || self.property("NRestarts") == before + 1 && is_active(self.unit);
         assert!(exec::wait_until(LIMIT, is_back), "{}", self.journal());
     }
 

@@ -504,18 +504,26 @@ fn records_that_do_not_fit_into_the_ring_buffer_are_counted() {
     assert_eq!(rig.lost(), lost);
 }
 
-#[test]
-fn a_packet_that_the_processor_received_late_says_how_late() {
-    const NET_RX: u64 = 3;
-    const PAUSE: Duration = Duration::from_millis(2);
-    const PAUSE_NS: u64 = PAUSE.as_nanos() as u64;
-    let Some(mut rig) = Rig::new() else { return };
+/// Number of the softirq that receives packets (`NET_RX_SOFTIRQ`, `include/linux/interrupt.h`).
+const NET_RX: u64 = 3;
+
+/// With the programs of softirqs. This thread stays on its processor, to which the waits belong.
+fn on_one_processor() -> Option<Rig> {
+    let mut rig = Rig::new()?;
     for name in [RAISE, ENTRY, EXIT] {
         softirq(&mut rig.ebpf, name).load().unwrap();
     }
     let mut processor = CpuSet::new();
     processor.set(sched_getcpu().unwrap()).unwrap();
     sched_setaffinity(Pid::from_raw(0), &processor).unwrap();
+    Some(rig)
+}
+
+#[test]
+fn a_packet_that_the_processor_received_late_says_how_late() {
+    const PAUSE: Duration = Duration::from_millis(2);
+    const PAUSE_NS: u64 = PAUSE.as_nanos() as u64;
+    let Some(mut rig) = on_one_processor() else { return };
     let (out, into) = (BOTH[0].0, BOTH[1].0);
     assert_eq!(rig.waited_ns(into), None, "nothing was raised");
     let start_ns = monotonic_ns();
@@ -551,15 +559,8 @@ fn a_packet_that_the_processor_received_late_says_how_late() {
 
 #[test]
 fn packets_of_a_long_wait_may_be_received_in_several_runs() {
-    const NET_RX: u64 = 3;
     const PAUSE: Duration = Duration::from_millis(5);
-    let Some(mut rig) = Rig::new() else { return };
-    for name in [RAISE, ENTRY, EXIT] {
-        softirq(&mut rig.ebpf, name).load().unwrap();
-    }
-    let mut processor = CpuSet::new();
-    processor.set(sched_getcpu().unwrap()).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &processor).unwrap();
+    let Some(mut rig) = on_one_processor() else { return };
     let into = BOTH[1].0;
     // Begins a run after a wait, and returns that wait.
     let begin = |rig: &mut Rig| {
