@@ -288,6 +288,11 @@ fn tls_problem(error: &rustls::Error, host: &str) -> String {
     }
 }
 
+/// What is wrong with the servers of `credentials` if the one that says `server` is too old.
+pub fn too_old_of(credentials: &Credentials, server: &ServerInfo) -> Option<String> {
+    too_old(server).map(|why| format!("{}: {why}", credentials.servers.join(", ")))
+}
+
 /// What is wrong with a server that is too old, if so.
 pub fn too_old(server: &ServerInfo) -> Option<String> {
     let (major, minor) = OLDEST_SERVER;

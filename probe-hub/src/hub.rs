@@ -76,8 +76,8 @@ impl Hub {
             };
             bail!("the NATS server {servers} cannot be used: {error:#}{hint}");
         }
-        if let Some(why) = connection::too_old(&jetstream.client().server_info()) {
-            bail!("{servers}: {why}");
+        if let Some(why) = connection::too_old_of(&config.credentials, &jetstream.client().server_info()) {
+            bail!("{why}");
         }
         let hub = Self::new(config, jetstream);
         hub.spawn(lease::run(hub.clone()));

@@ -303,9 +303,9 @@ impl Worker {
 
     fn connected(&mut self) {
         let server = self.client.server_info();
-        if let Some(why) = connection::too_old(&server).filter(|_| !server.version.is_empty()) {
-            let servers = self.config.credentials.servers.join(", ");
-            self.set_state(State::Refused, &format!("{servers}: {why}"));
+        let too_old = connection::too_old_of(&self.config.credentials, &server);
+        if let Some(why) = too_old.filter(|_| !server.version.is_empty()) {
+            self.set_state(State::Refused, &why);
             return;
         }
         self.set_state(State::Connected, "");

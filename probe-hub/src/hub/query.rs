@@ -122,8 +122,8 @@ impl Asker {
                 Problem::Refused(why) => AskError::Unusable(why),
             };
         }
-        if let Some(why) = connection::too_old(&self.client.server_info()) {
-            return AskError::Unusable(format!("{}: {why}", self.credentials.servers.join(", ")));
+        if let Some(why) = connection::too_old_of(&self.credentials, &self.client.server_info()) {
+            return AskError::Unusable(why);
         }
         match error.kind() {
             RequestErrorKind::NoResponders | RequestErrorKind::TimedOut => AskError::NoHub,
