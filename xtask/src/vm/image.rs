@@ -13,7 +13,7 @@ use crate::vm::kernel::Unpacked;
 use crate::vm::suite::Suite;
 
 /// Programs that the lab, the tests and kstamp call.
-const PROGRAMS: [&str; 21] = [
+const PROGRAMS: [&str; 22] = [
     "ip",
     "tc",
     "bridge",
@@ -25,6 +25,7 @@ const PROGRAMS: [&str; 21] = [
     "pgrep",
     "id",
     "cat",
+    "cp",
     "sleep",
     "ls",
     "sh",
