@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+#[path = "../../probe-hub/tests/support/address.rs"]
+mod address;
+
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -43,7 +45,7 @@ impl Place {
         Some(Self {
             directory: tempfile::tempdir().unwrap(),
             nats,
-            port: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
+            port: address::free_address().port(),
         })
     }
 

@@ -1,11 +1,13 @@
 //! A NATS server on loopback, for the tests of several crates.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 
 use probe_hub::enrol::StateDirectory;
 use probe_hub::server;
 use tempfile::TempDir;
+
+#[path = "address.rs"]
+mod address;
 
 /// A directory with the state of a hub in it, and what starts its server.
 pub type Prepared = (TempDir, StateDirectory, server::Config);
@@ -25,7 +27,7 @@ pub async fn prepare() -> Option<Prepared> {
     let config = server::Config {
         program,
         name: "hub".parse().unwrap(),
-        listen: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
+        listen: address::free_address(),
         store: 1 << 30,
     };
     server::write_certificate(&state, &config, &[]).unwrap();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+#[path = "../../../probe-hub/tests/support/address.rs"]
+mod address;
 #[path = "../support/mod.rs"]
 mod support;
 
