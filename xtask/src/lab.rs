@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::exec::KillOnDrop;
+use crate::lab::build::Delaying;
 pub use crate::lab::build::Options;
 pub use crate::lab::command::LabCommand;
 pub use crate::lab::delay::{ControlDelay, DelayLine};
@@ -46,8 +46,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Lab {
     agents: Vec<AgentNs>,
-    delayed_by: Option<String>,
-    processes: Vec<KillOnDrop>,
+    delaying: Delaying,
     state: State,
     guard: Option<Guard>,
     /// Whether it is still to be removed.
@@ -82,8 +81,7 @@ impl Lab {
         let state = State::new(topology, options.families, datapath_name)?;
         let mut lab = Self {
             agents: topology.agents(options.agents),
-            delayed_by: None,
-            processes: Vec::new(),
+            delaying: Delaying::default(),
             state,
             guard: None,
             up: true,
@@ -91,7 +89,7 @@ impl Lab {
         };
         lab.guard = Some(Guard::start(&lab.state.id, &lab.lock)?);
         // From here on an error drops the lab, which removes what exists of it.
-        (lab.delayed_by, lab.processes) = build::build(topology, &mut lab.state, datapath, options)?;
+        lab.delaying = build::build(topology, &mut lab.state, datapath, options)?;
         if topology.network().is_none() {
             ready::wait(&lab.agents, options.families)?;
         }
@@ -129,7 +127,7 @@ impl Lab {
 
     /// The source of the delay in words, if there is one.
     pub fn delayed_by(&self) -> Option<&str> {
-        self.delayed_by.as_deref()
+        self.delaying.delayed_by.as_deref()
     }
 
     /// Prints the parts of the lab to stderr.
@@ -183,6 +181,13 @@ impl Lab {
         state::directory(&agent.namespace.replace("agent", "host")).join(switch::DATABASE)
     }
 
+    /// Sets the delays and losses of all segments that have a line: each that the options of the lab hurt, be it with a delay
+    /// of 0.
+    pub fn hurt(&mut self, hurts: &[Hurt]) -> Result<()> {
+        let mut lines = self.delaying.lines.iter_mut();
+        lines.try_for_each(|line| line.set(Hurts(hurts)))
+    }
+
     /// Makes a router of a fleet drop all IPv4 packets from one host to another. Neither host is notified.
     pub fn black_hole(&self, from: &AgentNs, to: &AgentNs) -> Result<()> {
         fleet::set_black_hole(from, to, true)
@@ -221,7 +226,7 @@ impl Lab {
         self.state.kept = true;
         self.state.save()?;
         self.up = false;
-        std::mem::forget(std::mem::take(&mut self.processes));
+        std::mem::forget(std::mem::take(&mut self.delaying));
         eprintln!("lab: it stays up; cargo xtask lab down removes it");
         self.remove()
     }
@@ -234,7 +239,7 @@ impl Lab {
     fn remove(&mut self) -> Result<()> {
         let up = std::mem::replace(&mut self.up, false);
         let outcome = if up { self.state.undo() } else { Ok(()) };
-        self.processes.clear();
+        self.delaying = Delaying::default();
         if let Some(guard) = self.guard.take() {
             guard.dismiss();
         }

@@ -9,6 +9,7 @@ use crate::lab::namespace::{self, ip};
 use crate::lab::state::State;
 use crate::lab::switch::Datapath;
 use crate::lab::topology::{Families, Topology};
+use crate::lab::vxlan::Line;
 use crate::lab::{fleet, network, vxlan};
 use crate::{UsageError, signals};
 
@@ -73,32 +74,42 @@ impl Options {
     }
 }
 
-/// Builds `topology`. Returns the source of the delay in words, and the delaying processes.
-pub(crate) fn build(
-    topology: Topology,
-    state: &mut State,
-    datapath: Datapath,
-    options: &Options,
-) -> Result<(Option<String>, Vec<KillOnDrop>)> {
+/// What delays packets in a lab.
+#[derive(Debug, Default)]
+pub(crate) struct Delaying {
+    /// In words.
+    pub(crate) delayed_by: Option<String>,
+    pub(crate) processes: Vec<KillOnDrop>,
+    /// Those of hurt segments.
+    pub(crate) lines: Vec<Line>,
+}
+
+/// Builds `topology`. Returns what delays packets.
+pub(crate) fn build(topology: Topology, state: &mut State, datapath: Datapath, options: &Options) -> Result<Delaying> {
     for name in topology.namespaces(options.agents) {
         state.create_namespace(&name)?;
     }
     if let Some(network) = topology.network() {
         let (delayed_by, processes) = network::build(network, state, datapath, options.families, &options.control)?;
-        return Ok((Some(delayed_by.to_owned()), processes));
+        return Ok(Delaying {
+            delayed_by: Some(delayed_by.to_owned()),
+            processes,
+            lines: Vec::new(),
+        });
     }
-    let (mut delayed_by, mut processes) = (None, Vec::new());
+    let mut delaying = Delaying::default();
     match topology {
         Topology::Patch => patch(state, datapath)?,
         Topology::Vxlan => {
-            let (hurts, hurting) = vxlan::build(state, datapath, Hurts(&options.hurts))?;
-            delayed_by = (!hurts.is_empty()).then(|| hurts.join("; "));
-            processes.extend(hurting);
+            let hurting = vxlan::build(state, datapath, Hurts(&options.hurts))?;
+            delaying.delayed_by = (!hurting.means.is_empty()).then(|| hurting.means.join("; "));
+            delaying.processes = hurting.stalls;
+            delaying.lines = hurting.lines;
         }
         Topology::Delay => {
             let (means, forwarder) = delay(state, datapath, &options.delay)?;
-            delayed_by = Some(means);
-            processes.extend(forwarder);
+            delaying.delayed_by = Some(means);
+            delaying.processes.extend(forwarder);
         }
         Topology::Switch => switch(state, datapath, options.agents)?,
         Topology::Fleet => fleet::build(state, datapath, &topology.agents(options.agents), options.families)?,
@@ -116,7 +127,7 @@ pub(crate) fn build(
     if topology == Topology::Fleet {
         fleet::route_hosts(&agents, options.families)?;
     }
-    Ok((delayed_by, processes))
+    Ok(delaying)
 }
 
 fn patch(state: &mut State, datapath: Datapath) -> Result<()> {

@@ -61,9 +61,9 @@ pub(crate) fn has_netem(namespace: &str) -> bool {
     has_netem
 }
 
-/// Delays and drops the frames that `port` sends, by netem. Kernel stamps are taken at TC egress, before the qdisc, so
-/// the delay is between the stamps.
-pub(crate) fn add_netem(namespace: &str, port: &str, impairment: Impairment) -> Result<()> {
+/// Delays and drops the frames that `port` sends, by netem, in place of what netem did to them before. Kernel stamps are taken
+/// at TC egress, before the qdisc, so the delay is between the stamps.
+pub(crate) fn set_netem(namespace: &str, port: &str, impairment: Impairment) -> Result<()> {
     let (delay, loss) = (impairment.delay.as_micros(), impairment.loss * 100.0);
     let loss = if loss > 0.0 {
         format!(" loss {loss}%")
@@ -72,7 +72,7 @@ pub(crate) fn add_netem(namespace: &str, port: &str, impairment: Impairment) -> 
     };
     tc(
         namespace,
-        &format!("qdisc add dev {port} root netem limit 100000 delay {delay}us{loss}"),
+        &format!("qdisc replace dev {port} root netem limit 100000 delay {delay}us{loss}"),
     )
 }
 
@@ -118,8 +118,8 @@ pub(crate) fn join(
     let bridge_options = "type bridge mcast_snooping 0 forward_delay 0";
     let netem = has_netem(namespace) && ip(namespace, &format!("link add {bridge} {bridge_options}")).is_ok();
     if netem {
-        add_netem(namespace, right, line.left_to_right)?;
-        add_netem(namespace, left, line.right_to_left)?;
+        set_netem(namespace, right, line.left_to_right)?;
+        set_netem(namespace, left, line.right_to_left)?;
         for port in [left, right] {
             ip(namespace, &format!("link set {port} master {bridge}"))?;
         }

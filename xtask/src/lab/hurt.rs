@@ -126,8 +126,8 @@ impl Hurts<'_> {
         }
     }
 
-    /// Delay and loss on a segment, if it has any.
-    pub(crate) fn line(self, segment: Segment) -> Option<DelayLine> {
+    /// Delay and loss on a segment.
+    pub(crate) fn line(self, segment: Segment) -> DelayLine {
         let mut forward = Impairment {
             delay: Duration::ZERO,
             loss: 0.0,
@@ -139,11 +139,16 @@ impl Hurts<'_> {
                 Harm::Stall(_) => {}
             }
         }
-        let line = DelayLine {
+        DelayLine {
             left_to_right: forward,
             ..DelayLine::lossless(Duration::ZERO, Duration::ZERO)
-        };
-        (forward.delay > Duration::ZERO || forward.loss > 0.0).then_some(line)
+        }
+    }
+
+    /// Whether a segment needs a line. With a delay of 0 it does, so that it can be hurt later.
+    pub(crate) fn have_line(self, segment: Segment) -> bool {
+        let mut on_segment = self.0.iter().filter(|hurt| hurt.segment == segment);
+        on_segment.any(|hurt| matches!(hurt.harm, Harm::Delay(_) | Harm::Loss(_)))
     }
 
     /// How long the switch of a segment stands still, if it does.
@@ -156,7 +161,7 @@ impl Hurts<'_> {
 
     /// Whether any segment needs a line.
     pub(crate) fn have_lines(self) -> bool {
-        self.0.iter().any(|hurt| self.line(hurt.segment).is_some())
+        self.0.iter().any(|hurt| self.have_line(hurt.segment))
     }
 }
 
@@ -198,9 +203,15 @@ mod tests {
 
     #[test]
     fn segment_has_its_own_harms_only() {
-        let hurts = ["underlay:5ms", "underlay:loss=10%", "far-switch:stall=20ms"].map(|text| text.parse().unwrap());
+        let hurts = [
+            "far-switch:stall=20ms",
+            "underlay:5ms",
+            "underlay:loss=10%",
+            "own-switch:0ms",
+        ];
+        let hurts = hurts.map(|text| text.parse().unwrap());
         let hurts = Hurts(&hurts);
-        let line = hurts.line(Segment::Underlay).unwrap();
+        let line = hurts.line(Segment::Underlay);
         assert_eq!(
             (line.left_to_right.delay, line.left_to_right.loss),
             (Duration::from_millis(5), 0.1)
@@ -209,10 +220,13 @@ mod tests {
             (line.right_to_left.delay, line.right_to_left.loss),
             (Duration::ZERO, 0.0)
         );
-        assert_eq!(hurts.line(Segment::FarSwitch), None, "a stall needs no line");
+        assert!(!hurts.have_line(Segment::FarSwitch), "a stall needs no line");
+        assert!(hurts.have_line(Segment::OwnSwitch), "it may be hurt later");
+        let unhurt = DelayLine::lossless(Duration::ZERO, Duration::ZERO);
+        assert_eq!(hurts.line(Segment::OwnSwitch), unhurt);
         assert_eq!(hurts.stall(Segment::FarSwitch), Some(Duration::from_millis(20)));
         assert_eq!(hurts.stall(Segment::OwnSwitch), None);
-        assert!(hurts.have_lines() && !Hurts(&hurts.0[2..]).have_lines());
+        assert!(hurts.have_lines() && !Hurts(&hurts.0[..1]).have_lines());
     }
 
     #[test]

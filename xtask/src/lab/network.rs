@@ -132,7 +132,7 @@ fn add_netem(port: &str, link: &Link) -> Result<()> {
         delay: link.delay,
         loss: 0.0,
     };
-    delay::add_netem(SWITCHES, port, impairment)
+    delay::set_netem(SWITCHES, port, impairment)
 }
 
 fn far_end(port: &str) -> String {

@@ -15,8 +15,49 @@ use crate::lab::switch::{Datapath, Switch};
 use crate::lab::topology::LINES;
 use crate::signals;
 
-/// Builds the hosts. Returns what hurts, in words, and the processes that do.
-pub(crate) fn build(state: &mut State, datapath: Datapath, hurts: Hurts<'_>) -> Result<(Vec<String>, Vec<KillOnDrop>)> {
+/// What hurts the path.
+#[derive(Debug, Default)]
+pub(crate) struct Hurting {
+    /// In words.
+    pub(crate) means: Vec<String>,
+    pub(crate) lines: Vec<Line>,
+    /// They let switches stall.
+    pub(crate) stalls: Vec<KillOnDrop>,
+}
+
+/// The delay line of a segment.
+#[derive(Debug)]
+pub(crate) struct Line {
+    segment: Segment,
+    /// Its ports, the one towards agent1 first.
+    ports: [String; 2],
+    now: DelayLine,
+    /// For the log of the forwarder.
+    directory: PathBuf,
+    /// `None` with netem.
+    forwarder: Option<KillOnDrop>,
+}
+
+impl Line {
+    /// Delays and drops what `hurts` say, from now on.
+    pub(crate) fn set(&mut self, hurts: Hurts<'_>) -> Result<()> {
+        let wanted = hurts.line(self.segment);
+        if wanted == self.now {
+            return Ok(());
+        }
+        let [left, right] = &self.ports;
+        if self.forwarder.take().is_some() {
+            self.forwarder = Some(delay::forward(LINES, left, right, &wanted, &self.directory)?);
+        } else {
+            delay::set_netem(LINES, right, wanted.left_to_right)?;
+        }
+        self.now = wanted;
+        Ok(())
+    }
+}
+
+/// Builds the hosts. Returns what hurts.
+pub(crate) fn build(state: &mut State, datapath: Datapath, hurts: Hurts<'_>) -> Result<Hurting> {
     let mut lines = Lines::new(state, hurts)?;
     lines.join_hosts()?;
     for (here, there) in [(1, 2), (2, 1)] {
@@ -43,13 +84,14 @@ pub(crate) fn build(state: &mut State, datapath: Datapath, hurts: Hurts<'_>) -> 
              options:remote_ip=172.31.1.{there} options:key=42"
         ))?;
         if let Some(stall) = hurts.stall(in_switch) {
-            lines.processes.push(delay::stall(&host, &switch, stall)?);
-            lines
+            let hurting = &mut lines.hurting;
+            hurting.stalls.push(delay::stall(&host, &switch, stall)?);
+            hurting
                 .means
                 .push(format!("{}: stalls for {stall:?} in each second", in_switch.field()));
         }
     }
-    Ok((lines.means, lines.processes))
+    Ok(lines.hurting)
 }
 
 /// The delay lines of hurt segments.
@@ -57,8 +99,7 @@ struct Lines<'a> {
     hurts: Hurts<'a>,
     /// For the logs of forwarders.
     directory: PathBuf,
-    means: Vec<String>,
-    processes: Vec<KillOnDrop>,
+    hurting: Hurting,
 }
 
 impl<'a> Lines<'a> {
@@ -71,22 +112,21 @@ impl<'a> Lines<'a> {
         Ok(Self {
             hurts,
             directory: state.make_directory(LINES)?,
-            means: Vec::new(),
-            processes: Vec::new(),
+            hurting: Hurting::default(),
         })
     }
 
     fn join_hosts(&mut self) -> Result<()> {
-        let Some(line) = self.hurts.line(Segment::Underlay) else {
+        if !self.hurts.have_line(Segment::Underlay) {
             return ip("host1", "link add u1 type veth peer name u2 netns host2");
-        };
+        }
         for number in [1, 2] {
             ip(
                 &format!("host{number}"),
                 &format!("link add u{number} type veth peer name w{number} netns {LINES}"),
             )?;
         }
-        self.join(Segment::Underlay, "w1", "w2", &line)
+        self.join(Segment::Underlay, ["w1", "w2"].map(str::to_owned))
     }
 
     /// The bridge for the ports at the far side of `bridge`: itself, or one behind the line of a hurt segment.
@@ -98,9 +138,9 @@ impl<'a> Lines<'a> {
         prefix: &str,
         segment: Segment,
     ) -> Result<String> {
-        let Some(line) = self.hurts.line(segment) else {
+        if !self.hurts.have_line(segment) {
             return Ok(bridge.to_owned());
-        };
+        }
         let second = format!("{prefix}{host}");
         let (here, there) = (format!("{bridge}-line"), format!("{second}-line"));
         let ports = [(bridge, &*here, LINES), (&*second, &*there, LINES)];
@@ -109,15 +149,21 @@ impl<'a> Lines<'a> {
         // would then lead around the line.
         namespace::set_sysctls(&format!("host{host}"), &[("ipv4/conf/all/arp_ignore", "1")])?;
         // Left is towards agent1.
-        let (left, right) = if host == 1 { (here, there) } else { (there, here) };
-        self.join(segment, &left, &right, &line)?;
+        self.join(segment, if host == 1 { [here, there] } else { [there, here] })?;
         Ok(second)
     }
 
-    fn join(&mut self, segment: Segment, left: &str, right: &str, line: &DelayLine) -> Result<()> {
-        let (means, forwarder) = delay::join(LINES, left, right, line, &self.directory)?;
-        self.means.push(format!("{}: {means}", segment.field()));
-        self.processes.extend(forwarder);
+    fn join(&mut self, segment: Segment, ports: [String; 2]) -> Result<()> {
+        let now = self.hurts.line(segment);
+        let (means, forwarder) = delay::join(LINES, &ports[0], &ports[1], &now, &self.directory)?;
+        self.hurting.means.push(format!("{}: {means}", segment.field()));
+        self.hurting.lines.push(Line {
+            segment,
+            ports,
+            now,
+            directory: self.directory.clone(),
+            forwarder,
+        });
         Ok(())
     }
 }
