@@ -5,231 +5,41 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
+#[path = "hops/phases.rs"]
+mod phases;
+#[path = "hops/run.rs"]
+mod run;
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use clap::ValueEnum as _;
 use nix::net::if_::if_nameindex;
 use nix::sys::signal::Signal;
+use phases::{Measured, delay};
+use run::{Running, START_TIMEOUT, hop_options, median_ns, part_ns};
 use serde_json::Value;
-use support::{Agent, Finished, can_run, count, is_emulated, kstamp, lab_with, ms};
+use support::{Agent, Finished, can_run, count, kstamp, lab_with, ms};
 use xtask::exec;
-use xtask::lab::{Harm, Hurt, Lab, Options, Segment, Topology};
-
-/// For an agent to start or to end.
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// Emulated processors need longer for everything.
-fn delay() -> Duration {
-    Duration::from_millis(if is_emulated() { 40 } else { 5 })
-}
-
-fn lab() -> Option<Lab> {
-    lab_with(Topology::Vxlan, &Options::default())
-}
-
-fn hurt_lab(segment: Segment, harm: Harm) -> Option<Lab> {
-    let options = Options {
-        hurts: vec![Hurt { segment, harm }],
-        ..Options::default()
-    };
-    lab_with(Topology::Vxlan, &options)
-}
-
-fn hop_options(lab: &Lab, number: usize) -> String {
-    format!("--hops --host-netns {}", lab.host_netns(lab.pair()[number]).display())
-}
-
-/// What agent1 has measured.
-struct Run {
-    near: Finished,
-    /// Records of single probes by type.
-    samples: BTreeMap<String, Vec<Value>>,
-}
-
-impl Run {
-    /// Probes agent2 from agent1 `probes` times.
-    fn new(lab: &Lab, far_options: &str, interval: &str, probes: u64) -> Self {
-        let limit = Duration::from_secs(30);
-        let far = Agent::start(lab, lab.pair()[1], "reflect", &format!("--family v4 {far_options}"));
-        far.await_start(limit);
-        let file = lab.scratch().unwrap().join("samples");
-        let options = format!("--samples {} --report 2s {}", file.display(), hop_options(lab, 0));
-        let near = Agent::probe(lab, interval, probes, &options, Duration::from_secs(120));
-        let far = far.stop();
-        assert!(far.status.success(), "{far:#?}");
-        Self {
-            near,
-            samples: read(&file),
-        }
-    }
-
-    fn hop_samples(&self) -> &[Value] {
-        self.samples.get("hop_sample").map_or(&[], Vec::as_slice)
-    }
-
-    /// The answered probes with stamps of both hosts, but for the first ones, which switches and agents have yet to learn.
-    fn split(&self) -> Vec<&Value> {
-        let answered = self.hop_samples().iter().filter(|probe| probe["state"] == "ok");
-        let split: Vec<_> = answered
-            .clone()
-            .filter(|probe| probe["far_half"] == true && probe["rest_ns"] == 0)
-            .collect();
-        let answered = answered.count();
-        assert!(
-            split.len() * 100 >= answered * 95 && answered > 0,
-            "{} of {answered} have both halves; {:#?}",
-            split.len(),
-            self.near
-        );
-        split
-    }
-
-    /// The segments of each probe add up to its round trip to the nanosecond.
-    fn assert_sums(&self) {
-        let n = |record: &Value, field: &str| {
-            record[field]
-                .as_u64()
-                .unwrap_or_else(|| panic!("no {field}: {record:#}"))
-        };
-        let samples: BTreeMap<u64, &Value> = self.samples["sample"]
-            .iter()
-            .filter(|sample| sample["state"] == "ok")
-            .map(|sample| (n(sample, "seq"), sample))
-            .collect();
-        let mut compared = 0;
-        for probe in self.hop_samples().iter().filter(|probe| probe["state"] == "ok") {
-            let parts = probe["parts"].as_array().unwrap();
-            let sum: u64 = parts.iter().map(|part| n(part, "delay_ns")).sum();
-            assert_eq!(sum + n(probe, "rest_ns"), n(probe, "elapsed_ns"), "{probe:#}");
-            let sample = samples[&n(probe, "seq")];
-            assert_eq!(
-                n(probe, "elapsed_ns"),
-                n(sample, "rtt_ns") + n(sample, "residence_ns"),
-                "{sample:#}"
-            );
-            if probe["far_half"] == true {
-                assert_eq!(part_ns(probe, "reflector"), n(sample, "residence_ns"), "{probe:#}");
-            }
-            compared += 1;
-        }
-        assert_eq!(compared, samples.len(), "each answered probe is split");
-    }
-
-    /// Losses by segment and direction add up to those of each window, and those of the windows to the lost probes.
-    fn assert_losses_add_up(&self) {
-        let mut lost = 0;
-        let windows = self.near.of_type("hops");
-        for hops in &windows {
-            let parts = hops["parts"].as_array().unwrap();
-            let placed: u64 = parts.iter().map(|part| count(part, "lost")).sum();
-            assert_eq!(
-                placed + count(hops, "lost_late") + count(hops, "lost_unknown"),
-                count(hops, "lost"),
-                "{hops:#}"
-            );
-            let window = self.near.records.iter().find(|record| {
-                record["type"] == "window" && record["start"] == hops["start"] && record["path"] == hops["path"]
-            });
-            let window = window.unwrap_or_else(|| panic!("no window of {hops:#}"));
-            assert_eq!(count(window, "lost"), count(hops, "lost"), "{hops:#} {window:#}");
-            lost += count(hops, "lost");
-        }
-        let records = self
-            .hop_samples()
-            .iter()
-            .filter(|probe| probe["state"] == "lost")
-            .count() as u64;
-        assert_eq!(lost, records, "{windows:#?}");
-    }
-}
-
-fn read(file: &Path) -> BTreeMap<String, Vec<Value>> {
-    let mut records = BTreeMap::<String, Vec<Value>>::new();
-    for line in fs::read_to_string(file).unwrap().lines() {
-        let record: Value = serde_json::from_str(line).expect(line);
-        records
-            .entry(record["type"].as_str().unwrap().to_owned())
-            .or_default()
-            .push(record);
-    }
-    records
-}
-
-/// How long a probe was in a segment, in both directions together.
-fn part_ns(probe: &Value, segment: &str) -> u64 {
-    let parts = probe["parts"].as_array().unwrap().iter();
-    let of_it = parts.filter(|part| part["segment"] == segment);
-    of_it.map(|part| part["delay_ns"].as_u64().unwrap()).sum()
-}
-
-fn median_ns(probes: &[&Value], segment: &str) -> u64 {
-    let mut values: Vec<_> = probes.iter().map(|probe| part_ns(probe, segment)).collect();
-    values.sort_unstable();
-    values[values.len() / 2]
-}
-
-const INTERVAL: &str = "5ms";
-const PROBES: u64 = 800;
-
-/// What is measured while nothing is hurt.
-struct Baseline {
-    run: Run,
-    segments: Vec<Segment>,
-}
-
-impl Baseline {
-    /// `None` if `segment` cannot be hurt here.
-    fn for_segment(segment: Segment) -> Option<&'static Self> {
-        static BASELINE: OnceLock<Option<Baseline>> = OnceLock::new();
-        let baseline = BASELINE.get_or_init(Self::measure).as_ref()?;
-        if !baseline.segments.contains(&segment) {
-            println!("SKIPPED: the userspace datapath has no tunnel devices");
-            return None;
-        }
-        Some(baseline)
-    }
-
-    fn measure() -> Option<Self> {
-        let lab = lab()?;
-        let is_encapsulation =
-            |segment: &Segment| [Segment::OwnEncapsulation, Segment::FarEncapsulation].contains(segment);
-        let is_here = |segment: &Segment| !(lab.has_userspace_datapath() && is_encapsulation(segment));
-        let segments = Segment::value_variants().iter().copied().filter(is_here).collect();
-        let run = Run::new(&lab, &hop_options(&lab, 1), INTERVAL, PROBES);
-        lab.down().unwrap();
-        run.assert_sums();
-        Some(Self { run, segments })
-    }
-}
+use xtask::lab::{Lab, Options, Segment, Topology};
 
 fn assert_delay_is_found(hurt: Segment) {
-    let Some(baseline) = Baseline::for_segment(hurt) else {
+    let Some(measured) = Measured::with(hurt) else {
         return;
     };
     let delay_ns = delay().as_nanos() as u64;
-    let lab = hurt_lab(hurt, Harm::Delay(delay())).unwrap();
-    let run = Run::new(&lab, &hop_options(&lab, 1), INTERVAL, PROBES);
-    lab.down().unwrap();
-    run.assert_sums();
-    let (before, after) = (baseline.run.split(), run.split());
+    let (before, after) = (measured.unhurt(), measured.delayed(hurt));
     let is_found = |probe: &&&Value| part_ns(probe, &hurt.field()) >= delay_ns;
     let found = after.iter().filter(is_found).count();
     println!("found in {found} of {} probes", after.len());
-    for &segment in &baseline.segments {
+    for &segment in &measured.segments {
         let field = segment.field();
         let [before, after] = [&before, &after].map(|probes| median_ns(probes, &field) as f64 / 1e3);
         println!("  {field}: median {before:.1} µs, with the delay {after:.1} µs");
         let added_us = if segment == hurt { delay_ns as f64 / 1e3 } else { 0.0 };
-        // A forwarder and another bridge are in the path of the hurt segment.
         let noise_us = delay_ns as f64 / 1e3 / 5.0;
         assert!((after - before - added_us).abs() < noise_us, "{field}");
     }
@@ -262,34 +72,19 @@ fn delay_of_the_far_switch_is_found_there() {
 }
 
 fn assert_loss_is_found(hurt: Segment) {
-    const PROBES: u64 = 2500;
-    if Baseline::for_segment(hurt).is_none() {
+    let Some(measured) = Measured::with(hurt) else {
         return;
-    }
-    let lab = hurt_lab(hurt, Harm::Loss(0.1)).unwrap();
-    let run = Run::new(&lab, &hop_options(&lab, 1), "4ms", PROBES);
-    lab.down().unwrap();
-    run.assert_losses_add_up();
-    // Agents have yet to learn at which devices they see probes.
-    const LEARNING: u64 = 250;
-    let lost: Vec<_> = run
-        .hop_samples()
+    };
+    let lost = measured.lost(hurt);
+    let (found, elsewhere): (Vec<&Value>, Vec<_>) = lost
         .iter()
-        .filter(|probe| probe["state"] == "lost" && count(probe, "seq") >= LEARNING)
-        .collect();
-    let found = lost
-        .iter()
-        .filter(|probe| probe["lost_segment"] == hurt.field() && probe["lost_direction"] == "forward");
-    let found = found.count();
-    println!("{found} of {} losses found there", lost.len());
-    assert!(lost.len() > 150, "{} of {PROBES} lost: {:#?}", lost.len(), run.near);
-    let elsewhere: Vec<_> = lost
-        .iter()
-        .filter(|probe| probe["lost_segment"] != hurt.field())
-        .collect();
+        .partition(|probe| probe["lost_segment"] == hurt.field() && probe["lost_direction"] == "forward");
+    println!("{} of {} losses found there", found.len(), lost.len());
+    assert!(lost.len() > 150, "{} lost", lost.len());
     assert!(
-        found * 100 >= lost.len() * 99,
-        "{found} of {}: {elsewhere:#?}",
+        found.len() * 100 >= lost.len() * 99,
+        "{} of {}: {elsewhere:#?}",
+        found.len(),
         lost.len()
     );
 }
@@ -321,25 +116,25 @@ fn loss_in_the_far_switch_is_found_there() {
 
 #[test]
 fn stall_is_found_in_its_switch() {
-    let Some(lab) = hurt_lab(Segment::FarSwitch, Harm::Stall(Duration::from_millis(100))) else {
-        return;
-    };
-    if !lab.has_userspace_datapath() {
+    const SLOW_NS: u64 = 20_000_000;
+    let Some(measured) = Measured::get() else { return };
+    let Some(stalls_ns) = &measured.far_switch_stalls_ns else {
         println!("SKIPPED: the kernel's datapath forwards known flows without ovs-vswitchd");
         return;
-    }
-    let run = Run::new(&lab, &hop_options(&lab, 1), INTERVAL, 1000);
-    run.assert_sums();
-    let is_slow = |segment: &str| {
-        run.split()
-            .iter()
-            .filter(|probe| part_ns(probe, segment) > 20_000_000)
-            .count()
     };
+    // Sent so early that they wait long enough.
+    let waited = stalls_ns.iter().map(|sent_ns| sent_ns.start..sent_ns.end - SLOW_NS);
+    let probes = measured.split(&waited.collect::<Vec<_>>());
+    let is_slow = |segment: &str| probes.iter().filter(|probe| part_ns(probe, segment) > SLOW_NS).count();
     let [own, underlay, far] = ["own_switch", "underlay", "far_switch"].map(is_slow);
-    println!("slow: own switch {own}, underlay {underlay}, far switch {far}");
-    assert!(far >= 30 && (own + underlay) * 100 <= far, "{own} {underlay} {far}");
-    lab.down().unwrap();
+    println!(
+        "{} probes waited: own switch {own}, underlay {underlay}, far switch {far}",
+        probes.len()
+    );
+    assert!(
+        far >= 30 && far * 100 >= probes.len() * 99 && (own + underlay) * 100 <= far,
+        "{own} {underlay} {far}"
+    );
 }
 
 /// They share a lab, which takes longer to build than to use.
@@ -357,7 +152,7 @@ fn runs_without_harm() {
 fn path_shows_segments_and_forwarding_and_ends_clean(lab: &Lab) {
     let [near, far] = lab.pair();
     let reflector = Agent::start(lab, far, "reflect", &format!("--family v4 {}", hop_options(lab, 1)));
-    reflector.await_start(LIMIT);
+    reflector.await_start(START_TIMEOUT);
     let path = |options: &str| {
         let fixed = format!(
             "--peer {} --interval 20ms --host-netns {} --ovsdb {}",
@@ -371,7 +166,7 @@ fn path_shows_segments_and_forwarding_and_ends_clean(lab: &Lab) {
         [record] => record.clone(),
         _ => panic!("not one {kind}: {path:#?}"),
     };
-    let whole = path("--count 40").wait(LIMIT);
+    let whole = path("--count 40").wait(START_TIMEOUT);
     assert!(whole.status.success(), "{whole:#?}");
     assert_names_of_switch(&only(&whole, "start"), "port1", "ovs1", "172.31.1.2");
     let summary = only(&whole, "summary");
@@ -396,10 +191,10 @@ fn path_shows_segments_and_forwarding_and_ends_clean(lab: &Lab) {
     );
 
     let interrupted = path("--count 10000");
-    interrupted.await_start(LIMIT);
+    interrupted.await_start(START_TIMEOUT);
     sleep(Duration::from_millis(1_500));
     interrupted.signal(Signal::SIGINT);
-    let interrupted = interrupted.wait(LIMIT);
+    let interrupted = interrupted.wait(START_TIMEOUT);
     assert!(interrupted.status.success(), "{interrupted:#?}");
     let summary = only(&interrupted, "summary");
     let n = |field| count(&summary, field);
@@ -415,8 +210,19 @@ fn path_shows_segments_and_forwarding_and_ends_clean(lab: &Lab) {
     assert!(reflector.stop().status.success());
 }
 
+/// The port, its bridge and its tunnel have the names that the switch's database has.
+fn assert_names_of_switch(start: &Value, port: &str, bridge: &str, remote: &str) {
+    let ovs = &start["ovs"];
+    assert_eq!(ovs["port"], port, "{start:#}");
+    assert_eq!(ovs["bridge"], bridge, "{start:#}");
+    let tunnel = &ovs["tunnels"][0];
+    assert_eq!(tunnel["name"], "vxlan0", "{start:#}");
+    assert_eq!(tunnel["key"], "42", "{start:#}");
+    assert_eq!(tunnel["remote_ip"], remote, "{start:#}");
+}
+
 fn peer_without_hop_stamps_gives_one_half(lab: &Lab) {
-    let run = Run::new(lab, "", INTERVAL, 400);
+    let run = Running::start(lab, "").end();
     run.assert_sums();
     assert!(run.hop_samples().iter().all(|probe| probe["far_half"] == false));
     let mut hops = run.near.of_type("hops");
@@ -470,7 +276,7 @@ fn killed_agent_leaves_no_programs_at_devices(lab: &Lab) {
     }
     assert_eq!(programs(lab, "host1"), 0);
     let agent = Agent::start(lab, lab.pair()[0], "agent", &hop_options(lab, 0));
-    agent.await_start(LIMIT);
+    agent.await_start(START_TIMEOUT);
     assert!(programs(lab, "host1") > 0, "{}", agent.stderr());
     agent.signal(Signal::SIGKILL);
     agent.wait(Duration::from_secs(5));
@@ -526,15 +332,4 @@ fn run_says_whether_a_delay_was_found_and_names_the_switches() {
     assert!(finding.starts_with(&expected), "{stderr}");
     let share = finding.rsplit(['(', ' ']).nth(1).unwrap();
     assert!(share.parse::<f64>().unwrap() > 95.0, "{finding}");
-}
-
-/// The port, its bridge and its tunnel have the names that the switch's database has.
-fn assert_names_of_switch(start: &Value, port: &str, bridge: &str, remote: &str) {
-    let ovs = &start["ovs"];
-    assert_eq!(ovs["port"], port, "{start:#}");
-    assert_eq!(ovs["bridge"], bridge, "{start:#}");
-    let tunnel = &ovs["tunnels"][0];
-    assert_eq!(tunnel["name"], "vxlan0", "{start:#}");
-    assert_eq!(tunnel["key"], "42", "{start:#}");
-    assert_eq!(tunnel["remote_ip"], remote, "{start:#}");
 }

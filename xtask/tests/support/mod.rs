@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod links;
+pub mod switch;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
