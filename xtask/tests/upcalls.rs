@@ -1,4 +1,5 @@
-//! Upcalls of Open vSwitch's kernel datapath are tied to the probes that waited; skipped where the kernel has none.
+//! Upcalls of Open vSwitch's kernel datapath are tied to the probes that waited, and cold probes pay them; without that
+//! datapath, cold probes are only told apart from others.
 //!
 //! All clocks here are `CLOCK_MONOTONIC`, so each wait is checked against the times between which it ended.
 
@@ -7,29 +8,33 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::ops::Range;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::Pid;
 use probe_common::ntp::ErrorEstimate;
 use probe_common::stamp;
 use probe_core::direction::Direction;
 use probe_core::hops::Upcall;
 use probe_io::hops::HopConfig;
 use probe_io::hops::upcalls::Upcalls;
-use support::{can_run, run};
+use serde_json::Value;
+use support::switch::Switch;
+use support::{Agent, Finished, can_run, count, ms};
 use xtask::lab::{AgentNs, Datapath, Lab, Topology};
 
 /// Probes that wait, and as many that do not.
 const PROBES: u32 = 100;
 
 const SSID: u16 = 4711;
+
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// From when a probe is sent until its upcall begins, on an emulated machine.
+const MARGIN_NS: u64 = 20_000_000;
 
 /// For a packet to arrive on an emulated machine.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -43,11 +48,9 @@ fn waits_are_tied_to_their_probes() {
     let Some(lab) = support::lab(Topology::Vxlan) else {
         return;
     };
-    let switches = [1, 2].map(|number| Switch::of(&lab, number));
-    for switch in &switches {
-        switch.tell_ports_apart();
-    }
     let [near, far] = lab.pair();
+    let switches = [near, far].map(|agent| Switch::of(&lab, agent));
+    switches.iter().for_each(Switch::tell_ports_apart);
     let mut upcalls = Upcalls::attach(&HopConfig {
         host_netns: None,
         port: near.interface.clone(),
@@ -145,51 +148,127 @@ impl Port {
     }
 }
 
-/// The Open vSwitch of one host.
-struct Switch {
-    directory: PathBuf,
-    bridge: String,
-    process: Pid,
-}
+/// A probe that takes longer is an outlier. An emulated machine needs a tenth of it.
+const OUTLIER: Duration = Duration::from_millis(100);
 
-impl Switch {
-    fn of(lab: &Lab, number: u8) -> Self {
-        let directory = lab.scratch().unwrap().with_file_name(format!("host{number}"));
-        let pid = fs::read_to_string(directory.join("ovs-vswitchd.pid")).unwrap();
-        Self {
-            bridge: format!("ovs{number}"),
-            process: Pid::from_raw(pid.trim().parse().unwrap()),
-            directory,
+/// Cold probes are sent every 200 ms, so each stall holds up one for longer than [`OUTLIER`].
+const STALL: Duration = Duration::from_millis(500);
+
+const STALLS: usize = 8;
+
+#[test]
+fn cold_probes_are_apart_from_others_and_wait_for_upcalls() {
+    let Some(lab) = support::lab(Topology::Vxlan) else {
+        return;
+    };
+    let has_upcalls = !lab.has_userspace_datapath();
+    let [near, far] = lab.pair();
+    // Both hosts are of one machine, so waits in both switches would add up.
+    let own_switch = Switch::of(&lab, near);
+    own_switch.tell_ports_apart();
+    let hops = |agent| format!("--family v4 --hops --host-netns {}", lab.host_netns(agent).display());
+    let reflector = Agent::start(&lab, far, "reflect", &hops(far));
+    reflector.await_start(START_TIMEOUT);
+    let options = format!(
+        "{} --no-group --peer {} --interval 20ms --report 1s --cold 5 --outlier {}ms",
+        hops(near),
+        far.v4,
+        OUTLIER.as_millis()
+    );
+    let prober = Agent::start(&lab, near, "agent", &options);
+    prober.await_record(START_TIMEOUT, "split of cold probes", |record| {
+        is_cold(record) && record["type"] == "hops" && count(record, "both_halves") > 0
+    });
+    let mut stalls_ns = Vec::new();
+    if has_upcalls {
+        for _ in 0..STALLS {
+            stalls_ns.push(own_switch.stall(STALL));
+            // The switch takes all that waits.
+            sleep(STALL);
         }
     }
-
-    /// Makes the kernel's flows differ by source port: an ordinary switch looks at MAC addresses alone.
-    fn tell_ports_apart(&self) {
-        let socket = self.directory.join(format!("{}.mgmt", self.bridge));
-        let flow = "priority=1,udp,actions=move:NXM_OF_UDP_SRC[]->NXM_NX_REG0[0..15],NORMAL";
-        run(Command::new("ovs-ofctl")
-            .arg("add-flow")
-            .arg(format!("unix:{}", socket.display()))
-            .arg(flow));
+    // Until the last probes are split.
+    sleep(Duration::from_secs(3));
+    let prober = prober.stop().assert_success();
+    assert!(reflector.stop().status.success());
+    assert_cold_probes_are_apart(&prober, &far.v4.to_string());
+    if has_upcalls {
+        assert_cold_probes_are_slower(&prober);
+        assert_waits_are_explained(&prober, &stalls_ns);
     }
+    lab.down().unwrap();
+}
 
-    /// Stops or resumes all threads of ovs-vswitchd.
-    fn signal(&self, signal: Signal) {
-        kill(self.process, signal).unwrap();
-        if signal == Signal::SIGSTOP {
-            let tasks = format!("/proc/{}/task", self.process);
-            while !all_stopped(Path::new(&tasks)) {
-                sleep(Duration::from_millis(1));
-            }
-        }
+fn is_cold(record: &Value) -> bool {
+    record["path"] == "cold"
+}
+
+fn assert_cold_probes_are_apart(prober: &Finished, peer: &str) {
+    let [cold, warm] = ["cold", "unicast"].map(|path| prober.summary(peer, path));
+    let [cold_sent, warm_sent] = [cold, warm].map(|summary| count(summary, "sent"));
+    println!("{cold_sent} cold probes, {warm_sent} others");
+    // 5 and 50 a second.
+    assert!((10..200).contains(&cold_sent), "{cold:#}");
+    assert!(warm_sent > 5 * cold_sent, "{warm:#}");
+    for hops in prober.of_type("hops") {
+        let window = prober.records.iter().find(|record| {
+            record["type"] == "window" && record["path"] == hops["path"] && record["start"] == hops["start"]
+        });
+        let window = window.unwrap_or_else(|| panic!("no window of {hops:#}"));
+        let split: u64 = ["both_halves", "own_half", "no_half"]
+            .iter()
+            .map(|half| count(hops, half))
+            .sum();
+        assert_eq!(split, count(window, "received"), "{hops:#} {window:#}");
     }
 }
 
-fn all_stopped(tasks: &Path) -> bool {
-    let mut tasks = fs::read_dir(tasks).unwrap();
-    tasks.all(|task| {
-        let status = fs::read_to_string(task.unwrap().path().join("status"));
-        // A thread may have ended.
-        status.is_ok_and(|status| status.contains("State:\tT"))
-    })
+/// The first packet of a flow makes an upcall.
+fn assert_cold_probes_are_slower(prober: &Finished) {
+    let quartile = |of_cold: bool| {
+        let windows = prober.of_type("window").into_iter();
+        let answered = windows.filter(|window| is_cold(window) == of_cold && count(window, "received") > 0);
+        let mut medians: Vec<_> = answered.map(|window| ms(window, "rtt_ns", "p50")).collect();
+        medians.sort_by(f64::total_cmp);
+        // Without the windows with stalls.
+        medians[medians.len() / 4]
+    };
+    let [cold, warm] = [true, false].map(quartile);
+    println!("round trips of {cold:.2} ms if cold, else of {warm:.2} ms");
+    assert!(cold > warm, "{cold} {warm}");
+}
+
+/// Cold probes that were sent while the switch stood still have waited for it, and others have not.
+fn assert_waits_are_explained(prober: &Finished, stalls_ns: &[Range<u64>]) {
+    let outliers = prober.of_type("outlier");
+    let has_waited = |outlier: &Value| outlier["cause"] == "upcall";
+    let mut waits = 0;
+    for stall_ns in stalls_ns {
+        let mut cold = outliers.clone();
+        cold.retain(|outlier| is_cold(outlier) && stall_ns.contains(&sent_ns(outlier)));
+        assert!(!cold.is_empty(), "no outlier in {stall_ns:?}: {outliers:#?}");
+        waits += cold.len();
+        for outlier in cold {
+            assert!(has_waited(outlier), "{outlier:#}");
+            assert_eq!(outlier["upcall_host"], "own", "{outlier:#}");
+            assert_eq!(outlier["largest_segment"], "own_switch", "{outlier:#}");
+            assert_eq!(outlier["largest_direction"], "forward", "{outlier:#}");
+            let wait_ns = count(outlier, "upcall_wait_ns");
+            // The switch still stood still for so long.
+            assert!(wait_ns >= stall_ns.end - sent_ns(outlier) - MARGIN_NS, "{outlier:#}");
+            assert!(wait_ns <= count(outlier, "elapsed_ns"), "{outlier:#}");
+        }
+    }
+    println!("{waits} of {} outliers waited for an upcall", outliers.len());
+    let first_ns = stalls_ns[0].start;
+    let false_ones: Vec<_> = outliers
+        .iter()
+        .filter(|outlier| !is_cold(outlier) && has_waited(outlier) && sent_ns(outlier) >= first_ns)
+        .collect();
+    assert!(false_ones.is_empty(), "other probes have flows: {false_ones:#?}");
+}
+
+fn sent_ns(outlier: &Value) -> u64 {
+    let time = humantime::parse_rfc3339(outlier["time"].as_str().unwrap()).unwrap();
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }
