@@ -210,16 +210,11 @@ fn assert_cold_probes_are_apart(prober: &Finished, peer: &str) {
     // 5 and 50 a second.
     assert!((10..200).contains(&cold_sent), "{cold:#}");
     assert!(warm_sent > 5 * cold_sent, "{warm:#}");
-    for hops in prober.of_type("hops") {
-        let window = prober.records.iter().find(|record| {
-            record["type"] == "window" && record["path"] == hops["path"] && record["start"] == hops["start"]
-        });
-        let window = window.unwrap_or_else(|| panic!("no window of {hops:#}"));
-        let split: u64 = ["both_halves", "own_half", "no_half"]
-            .iter()
-            .map(|half| count(hops, half))
-            .sum();
-        assert_eq!(split, count(window, "received"), "{hops:#} {window:#}");
+    for (path, summary) in [("cold", cold), ("unicast", warm)] {
+        let windows = prober.of_type("hops").into_iter().filter(|hops| hops["path"] == path);
+        let halves = |hops| ["both_halves", "own_half", "no_half"].map(|half| count(hops, half));
+        let split: u64 = windows.flat_map(halves).sum();
+        assert_eq!(split, count(summary, "received"), "{path}: {summary:#}");
     }
 }
 
