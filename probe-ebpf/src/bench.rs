@@ -14,9 +14,9 @@
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ktime_get_tai_ns};
-use aya_ebpf::macros::{classifier, map, xdp};
+use aya_ebpf::macros::{classifier, map, raw_tracepoint, xdp};
 use aya_ebpf::maps::Array;
-use aya_ebpf::programs::{TcContext, XdpContext};
+use aya_ebpf::programs::{RawTracePointContext, TcContext, XdpContext};
 use probe_common::frame::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
 use probe_common::reflect::{V4_FRAME, V6_FRAME};
 use probe_common::stamp::{SEQUENCE, SSID};
@@ -37,6 +37,12 @@ fn empty_xdp(_: XdpContext) -> u32 {
 #[classifier]
 fn empty_tc(_: TcContext) -> i32 {
     TC_ACT_UNSPEC
+}
+
+/// The cost of running any program at a raw tracepoint.
+#[raw_tracepoint]
+fn empty_raw_tracepoint(_: RawTracePointContext) -> i32 {
+    0
 }
 
 /// One reading of `CLOCK_MONOTONIC`.

@@ -307,6 +307,7 @@ fn load(object: &str, loader: &mut EbpfLoader<'_>) -> Result<Ebpf> {
         let loaded = match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
+            Program::RawTracePoint(program) => program.load(),
             _ => bail!("{name} is of no expected type"),
         };
         loaded.with_context(|| format!("cannot load {name}"))?;

@@ -3,6 +3,9 @@
 pub(crate) const ROUNDS: usize = 21;
 /// Packets per subject and round: some milliseconds each, and no more replies than the ring buffer holds.
 pub(crate) const REPEAT: u32 = 40_000;
+/// Packets per batch and batches per round of softirqs. A batch is short, so that most are not interrupted.
+pub(crate) const SOFTIRQ_BATCH: u32 = 1_000;
+pub(crate) const SOFTIRQ_BATCHES: usize = 40;
 /// Single runs for the cross-check.
 pub(crate) const SINGLES: usize = 4_000;
 

@@ -8,6 +8,7 @@
 mod bench;
 mod figures;
 mod report;
+mod softirqs;
 mod subject;
 
 use std::fs::File;
@@ -41,7 +42,8 @@ fn run() -> Result<()> {
     let mut bench = Bench::new()?;
     let rounds = bench.rounds()?;
     let singles = bench.singles()?;
-    let report = Report::new(&bench.subjects, &rounds, &singles);
+    let softirqs = softirqs::rounds(&mut bench)?;
+    let report = Report::new(&bench.subjects, &rounds, &singles, &softirqs);
     report.print();
     if let Some((path, mut file)) = json {
         writeln!(file, "{:#}", report.json()).with_context(|| format!("cannot write {path}"))?;

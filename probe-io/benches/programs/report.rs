@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::figures::{REPEAT, ROUNDS, SINGLES, Singles, median};
+use crate::figures::{REPEAT, ROUNDS, SINGLES, SOFTIRQ_BATCH, SOFTIRQ_BATCHES, Singles, median};
+use crate::softirqs::Attached;
 use crate::subject::{EMPTY_TC, EMPTY_XDP, REFLECT, REFLECT_LIMIT, Subject, TWO_CLOCKS, UNSPEC};
 
 /// One subject's figures, in nanoseconds per packet.
@@ -19,15 +20,24 @@ pub(crate) struct Row {
     limit: Option<f64>,
 }
 
+/// Nanoseconds per packet, and those above a packet whose softirq no program watches.
+struct SoftirqRow {
+    name: &'static str,
+    median: f64,
+    min: f64,
+    above: f64,
+}
+
 pub(crate) struct Report {
     rows: Vec<Row>,
     /// By subject that reflects: empty program and reflection over empty program and two readings of the clock.
     ratios: Vec<(&'static str, f64)>,
     singles: [(&'static str, f64); 3],
+    softirqs: [SoftirqRow; 3],
 }
 
 impl Report {
-    pub(crate) fn new(subjects: &[Subject], rounds: &[Vec<f64>], singles: &Singles) -> Self {
+    pub(crate) fn new(subjects: &[Subject], rounds: &[Vec<f64>], singles: &Singles, softirqs: &[[f64; 3]]) -> Self {
         let of = |name: &str| {
             let index = subjects
                 .iter()
@@ -58,7 +68,19 @@ impl Report {
                 .map_or(f64::NAN, |row| row.above)
         };
         let ratio = |name| (name, (empty + above(name)) / (empty + above(TWO_CLOCKS)));
+        let softirq_row = |attached: Attached| {
+            let of = |attached: Attached| softirqs.iter().map(move |round| round[attached as usize]);
+            let figures: Vec<f64> = of(attached).collect();
+            let differences: Vec<f64> = of(attached).zip(of(Attached::Nothing)).map(|(a, b)| a - b).collect();
+            SoftirqRow {
+                name: attached.name(),
+                median: median(&figures),
+                min: figures.iter().copied().fold(f64::INFINITY, f64::min),
+                above: median(&differences),
+            }
+        };
         Self {
+            softirqs: Attached::ALL.map(softirq_row),
             ratios: REFLECT.into_iter().map(ratio).collect(),
             rows,
             singles: [
@@ -93,6 +115,13 @@ impl Report {
         for (name, ns) in self.singles {
             println!("{name:30} {ns:8.1}");
         }
+        println!(
+            "\nNET_RX softirqs: ns per packet over the loopback device, one softirq each, {ROUNDS} rounds of {SOFTIRQ_BATCHES} times {SOFTIRQ_BATCH} packets"
+        );
+        println!("{:30} {:>8} {:>8} {:>8}", "", "median", "min", "above");
+        for row in &self.softirqs {
+            println!("{:30} {:8.1} {:8.1} {:8.1}", row.name, row.median, row.min, row.above);
+        }
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
@@ -120,7 +149,9 @@ impl Report {
             .iter()
             .map(|(name, ratio)| json!({ "name": name, "ratio": ratio, "limit": REFLECT_LIMIT, "met": *ratio <= REFLECT_LIMIT }))
             .collect();
+        let softirq = |row: &SoftirqRow| json!({ "name": row.name, "median_ns": row.median, "min_ns": row.min, "above_ns": row.above });
         json!({
+            "softirqs": self.softirqs.iter().map(softirq).collect::<Vec<_>>(),
             "kernel": kernel.trim(),
             "ratios_to_two_clocks": ratios,
             "rounds": ROUNDS,
