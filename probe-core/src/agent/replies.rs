@@ -16,7 +16,7 @@ use crate::stats::report::Path;
 /// What a reply has done to the session.
 struct Answered {
     outcome: Outcome,
-    /// As in [`Event::Sample`].
+    /// As in [`Event::Sample`]; `None` without samples.
     window_ns: Option<u64>,
     estimate: Option<Estimate>,
 }
@@ -35,7 +35,7 @@ impl Agent {
     }
 
     fn unicast_reply(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
-        let is_over = self.is_over();
+        let (is_over, samples) = (self.is_over(), self.config.samples);
         let peer = &mut self.peers[place];
         let (estimate, is_held) = (peer.clock_for(reply), peer.is_held(now_ns));
         let Unicast { session, away, .. } = peer.unicast.as_mut().filter(|_| peer.address == reply.peer)?;
@@ -52,7 +52,7 @@ impl Agent {
             *away = None;
         }
         session.set_clock_estimate(estimate);
-        let window_ns = session.window_of_pending(reply.seq);
+        let window_ns = samples.then(|| session.window_of_pending(reply.seq)).flatten();
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
         // A peer that was found comes back up as it was found: until then it gets no unicast probes.
@@ -150,11 +150,12 @@ impl Agent {
             return Some(());
         }
         self.measure_in_group(place, reply);
+        let samples = self.config.samples;
         let peer = &mut self.peers[place];
         let estimate = peer.clock_for(reply);
         let session = peer.group.as_mut()?;
         session.set_clock_estimate(estimate);
-        let window_ns = session.window_of_pending(reply.seq);
+        let window_ns = samples.then(|| session.window_of_pending(reply.seq)).flatten();
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
         peer.in_group = true;
