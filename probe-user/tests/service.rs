@@ -22,7 +22,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::Value;
-use support::{FAR_V4, KSTAMP, NEAR_V4, Pair, Running, count as number, counters, has_tcx, in_namespace, ip, summary};
+use support::{
+    FAR_V4, KSTAMP, NEAR_V4, Pair, Running, count as number, counters, has_tcx, in_namespace, ip, run, summary,
+};
 use tempfile::TempDir;
 
 /// The first descriptor that a service gets (`SD_LISTEN_FDS_START`).
@@ -473,6 +475,53 @@ fn nothing_stays_attached_after_a_stop_or_a_lost_store() {
     assert!(!is_attached());
     manager.await_empty();
     await_unloaded(&programs);
+}
+
+/// The kernel deactivates a device for a moment when its clsact qdisc is added or removed, and may drop replies then.
+#[test]
+fn a_qdisc_stays_until_the_last_process_ends() {
+    if has_tcx() {
+        println!("SKIPPED: this kernel has TCX and needs no qdisc");
+        return;
+    }
+    let Some(pair) = Pair::new() else { return };
+    let tc = |arguments: &str| run(&format!("tc -n {} {arguments}", pair.far));
+    let has_qdisc = || tc("qdisc show dev port2").contains("clsact");
+    let has_filter = || tc("filter show dev port2 ingress").contains("kstamp");
+    let table: [(&str, &[Signal]); 2] = [
+        (REFLECT, &[Signal::SIGUSR2, Signal::SIGKILL]),
+        ("agent --iface port2 --family v4", &[Signal::SIGUSR2]),
+    ];
+    for (arguments, signals) in table {
+        let manager = Manager::new();
+        let mut far = manager.started(&pair, &pair.far, arguments);
+        for signal in signals.iter().copied() {
+            far.signal(signal);
+            far.wait();
+            assert_eq!(
+                (has_qdisc(), has_filter()),
+                (true, signal == Signal::SIGKILL),
+                "{arguments}, {signal}"
+            );
+            far = manager.started(&pair, &pair.far, arguments);
+            assert!(has_filter(), "{arguments}, {signal}");
+        }
+        assert!(far.stop().0.success());
+        assert!(!has_qdisc(), "{arguments}");
+        manager.await_empty();
+    }
+    // The last process needs none.
+    let manager = Manager::new();
+    let far = manager.started(&pair, &pair.far, REFLECT);
+    let far = manager.restarted(&pair, far, Signal::SIGUSR2, &pair.far, REFLECT_BY_XDP);
+    assert!(!has_qdisc());
+    assert!(far.stop().0.success());
+    // It was there before.
+    tc("qdisc add dev port2 clsact");
+    let far = manager.started(&pair, &pair.far, REFLECT);
+    let far = manager.restarted(&pair, far, Signal::SIGUSR2, &pair.far, REFLECT);
+    assert!(far.stop().0.success());
+    assert!(has_qdisc());
 }
 
 #[test]

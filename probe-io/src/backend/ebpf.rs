@@ -40,7 +40,7 @@ use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
 use crate::backend::ebpf::attach::{Classifier, ReceiveLinks};
-use crate::backend::ebpf::handover::{Handover, Name, STATE, warn_of_new_counters};
+use crate::backend::ebpf::handover::{Handover, Name, QDISC, STATE, warn_of_new_counters};
 use crate::backend::ebpf::object::Object;
 use crate::backend::ebpf::ring::Ring;
 use crate::backend::ebpf::settings::settings;
@@ -249,7 +249,7 @@ impl Backend for EbpfBackend {
         // One XDP program fits an interface: the old one goes first.
         self.receive = None;
         if probing && self.egress.is_none() {
-            self.egress = Some(attach::egress(&mut self.object, link)?);
+            self.egress = Some(attach::egress(&mut self.object, link, &mut self.former)?);
         }
         self.receive = Some(attach::receive(&mut self.object, link, mode, &mut self.former)?);
         // Only native XDP transmits past the queues of the stack.
@@ -279,13 +279,21 @@ impl Backend for EbpfBackend {
                 let (descriptor, id) = self.object.descriptor(map)?;
                 Some((Name::text(settings.interface, map, id), descriptor))
             }));
+            let mut classifiers = self.egress.iter().chain(receive.ingress());
+            let mark = classifiers.find_map(Classifier::qdisc_mark);
+            kept.extend(mark.map(|mark| (Name::text(settings.interface, QDISC, 0), mark)));
         }
         kept
     }
 
     fn leave(&mut self) {
-        if let Some(receive) = self.receive.take() {
-            receive.leave();
+        if !self.kept().is_empty() {
+            if let Some(receive) = self.receive.take() {
+                receive.leave();
+            }
+            if let Some(egress) = self.egress.take() {
+                egress.leave();
+            }
         }
         self.detach();
     }

@@ -1,6 +1,6 @@
 //! Attaches programs to an interface. With links, the kernel detaches them even if the process is killed.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
@@ -55,12 +55,8 @@ impl ReceiveLinks {
         if let Some((link, _)) = self.xdp {
             link.leave();
         }
-        if let Some(Classifier {
-            link: ClassifierLink::Tcx(link),
-            ..
-        }) = self.ingress
-        {
-            link.leave();
+        if let Some(ingress) = self.ingress {
+            ingress.leave();
         }
     }
 }
@@ -68,13 +64,13 @@ impl ReceiveLinks {
 enum ClassifierLink {
     Tcx(BpfLink),
     /// Of a program that is not handed over, or a filter.
-    Other(#[expect(dead_code, reason = "it is dropped")] SchedClassifierLink),
+    Other(SchedClassifierLink),
 }
 
 /// A TC program on an interface, with its qdisc: dropped in this order.
 pub(crate) struct Classifier {
     link: ClassifierLink,
-    _qdisc: Option<Clsact>,
+    qdisc: Option<Clsact>,
     hook: TcAttachType,
     /// Of the program.
     id: u32,
@@ -94,6 +90,32 @@ impl Classifier {
         let programs = hooks::programs(index, self.hook).unwrap_or_default();
         let foreign = programs.into_iter().take_while(|program| program.id != Some(self.id));
         foreign.map(|program| program.name).collect()
+    }
+
+    /// Tells the next process that the qdisc is ours; `None` if it is not.
+    pub(super) fn qdisc_mark(&self) -> Option<BorrowedFd<'_>> {
+        self.qdisc.as_ref().and_then(Clsact::mark)
+    }
+
+    /// Owns the qdisc from now on, if a process before had added it.
+    fn inherit_qdisc(mut self, index: u32, former: &mut Handover) -> Self {
+        if self.qdisc.is_some()
+            && let Some(mark) = former.qdisc.take()
+        {
+            self.qdisc = Some(Clsact::inherited(index, mark));
+        }
+        self
+    }
+
+    /// Leaves the program attached if another process has its link open, and the qdisc to the next process.
+    pub(super) fn leave(self) {
+        match self.link {
+            ClassifierLink::Tcx(link) => link.leave(),
+            ClassifierLink::Other(link) => drop(link),
+        }
+        if let Some(qdisc) = self.qdisc {
+            qdisc.leave();
+        }
     }
 }
 
@@ -121,11 +143,14 @@ pub(crate) fn receive(
         let program = object.classifier(INGRESS)?;
         let attached = match hooks::has_tcx() {
             true => ingress_by_tcx(program, link, former),
-            false => classifier_before_others(program, link, TcAttachType::Ingress),
+            false => classifier_before_others(program, link, TcAttachType::Ingress)
+                .map(|ingress| ingress.inherit_qdisc(link.index, former)),
         };
         Some(attached.map_err(refusal(link, "the receive program (tc)".to_owned()))?)
     };
     former.detach();
+    // The process before needed the qdisc, and this one does not.
+    drop(former.qdisc.take().map(|mark| Clsact::inherited(link.index, mark)));
     Ok(ReceiveLinks { mode, xdp, ingress })
 }
 
@@ -133,7 +158,7 @@ fn ingress_by_tcx(program: &SchedClassifier, link: &Link, former: &mut Handover)
     let tcx = receive_by(program.fd()?, link, AttachMode::Tc, former)?;
     Ok(Classifier {
         link: ClassifierLink::Tcx(tcx),
-        _qdisc: None,
+        qdisc: None,
         hook: TcAttachType::Ingress,
         id: program.info()?.id(),
     })
@@ -169,10 +194,11 @@ fn receive_by(
 
 /// Attaches the egress program to `link`, before all others: a program that ends the chain (`TCX_PASS`) would prevent
 /// the stamping of later ones.
-pub(crate) fn egress(object: &mut Object, link: &Link) -> Result<Classifier, AttachError> {
+pub(crate) fn egress(object: &mut Object, link: &Link, former: &mut Handover) -> Result<Classifier, AttachError> {
     let program = object.classifier(EGRESS)?;
-    classifier_before_others(program, link, TcAttachType::Egress)
-        .map_err(refusal(link, "the egress program (tc)".to_owned()))
+    let attached = classifier_before_others(program, link, TcAttachType::Egress)
+        .map_err(refusal(link, "the egress program (tc)".to_owned()))?;
+    Ok(attached.inherit_qdisc(link.index, former))
 }
 
 fn refusal(link: &Link, program: String) -> impl FnOnce(ProgramError) -> AttachError {
@@ -230,7 +256,7 @@ pub(crate) fn classifier(
     let id = program.attach_with_options(interface, direction, options)?;
     Ok(Classifier {
         link: ClassifierLink::Other(program.take_link(id)?),
-        _qdisc: qdisc,
+        qdisc,
         hook: direction,
         id: program.info()?.id(),
     })

@@ -3,13 +3,18 @@
 //!
 //! Unlike links, filters outlive their process, and would continue to answer probes. The next agent removes those of a
 //! killed one when it attaches.
+//!
+//! The kernel deactivates a device for a moment when this qdisc is added or removed, and may drop what generic XDP transmits
+//! then. So the qdisc stays from one process to the next.
 
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::{fs, io};
 
 use aya::programs::TcAttachType;
 use aya::programs::tc::{TcError, qdisc_add_clsact};
 use log::{debug, warn};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use probe_host::link::request::request;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -36,6 +41,8 @@ pub(crate) struct Clsact {
     index: i32,
     /// Whether kstamp added it.
     ours: bool,
+    /// While the service manager keeps this, the next process knows that the qdisc is ours.
+    mark: Option<OwnedFd>,
 }
 
 /// What to do with filters whose programs no process seems to hold. Those of an agent in another PID namespace look so, too:
@@ -62,7 +69,28 @@ impl Clsact {
         // A qdisc with filters of a killed agent only was added by that agent.
         let inherited = abandoned > 0 && filters(index).is_ok_and(|filters| filters.is_empty());
         let ours = added || inherited;
-        Ok(Self { index, ours })
+        let mark = ours.then(mark).flatten();
+        Ok(Self { index, ours, mark })
+    }
+
+    /// The qdisc that a process before had added, which left `mark`.
+    pub(super) fn inherited(index: u32, mark: OwnedFd) -> Self {
+        Self {
+            index: index.cast_signed(),
+            ours: true,
+            mark: Some(mark),
+        }
+    }
+
+    pub(super) fn mark(&self) -> Option<BorrowedFd<'_>> {
+        self.mark.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Leaves the qdisc to the next process, which removes it if it has the mark.
+    pub(super) fn leave(mut self) {
+        if self.mark.is_some() {
+            self.ours = false;
+        }
     }
 }
 
@@ -73,6 +101,13 @@ impl Drop for Clsact {
             let _ = delete(self.index);
         }
     }
+}
+
+/// An empty file. Without it, the qdisc goes with the process.
+fn mark() -> Option<OwnedFd> {
+    let file = memfd_create(c"kstamp-clsact", MFdFlags::MFD_CLOEXEC);
+    file.inspect_err(|error| debug!("cannot mark the qdisc for the next process: {error}"))
+        .ok()
 }
 
 /// Removes what a killed agent has left on `interface`, of index `index`. Returns how many filters.

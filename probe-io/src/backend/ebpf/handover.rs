@@ -19,15 +19,18 @@ use crate::backend::ebpf::hooks;
 /// The maps that are handed over: how far the reflector has counted for each session, and the counters.
 pub(super) const STATE: [&str; 3] = ["SESSION_SLOTS", "REFLECTOR_SESSIONS", "COUNTS"];
 
+/// The mark of a qdisc that kstamp added.
+pub(super) const QDISC: &str = "clsact";
+
 /// The name of a descriptor while it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name {
     abi: u32,
     /// Of the interface.
     index: u32,
-    /// A map, the mode of a link, or a member of a group, which the next process drops.
+    /// A map, the mode of a link, the mark of a qdisc, or a member of a group, which the next process drops.
     what: String,
-    /// The kernel's, of the map or the link, so that no two of them have one name.
+    /// The kernel's, of the map or the link, so that no two of them have one name. Else 0.
     id: u32,
 }
 
@@ -69,6 +72,7 @@ impl Inherited {
     pub(crate) fn take(&mut self, link: &Link) -> Handover {
         let mut handover = Handover::default();
         let mut maps: BTreeMap<&'static str, Vec<(u32, OwnedFd)>> = BTreeMap::new();
+        let mut qdisc = None;
         let mut others = Vec::new();
         for (text, kept) in std::mem::take(&mut self.0) {
             let name = Name::parse(&text).filter(|name| name.index == link.index);
@@ -78,6 +82,7 @@ impl Inherited {
             let mode = name.as_ref().and_then(|name| name.what.parse().ok());
             match (name, map, mode) {
                 (Some(name), Some(map), _) => maps.entry(map).or_default().push((name.abi, kept)),
+                (Some(name), _, _) if name.what == QDISC => qdisc = Some(kept),
                 (_, _, Some(mode)) if is_attached(kept.as_fd(), mode, link) => {
                     handover.links.push((mode, BpfLink::inherited(kept)));
                 }
@@ -95,6 +100,7 @@ impl Inherited {
             }
             return handover;
         }
+        handover.qdisc = qdisc;
         match sole(maps) {
             Ok(maps) => handover.maps = maps,
             Err(why) => warn_of_new_counters(&link.name, &why),
@@ -159,6 +165,8 @@ pub(crate) struct Handover {
     /// The links, by the mode in which their programs receive.
     links: Vec<(AttachMode, BpfLink)>,
     pub(super) maps: Vec<(&'static str, OwnedFd)>,
+    /// The mark of the qdisc, if the process before had added it.
+    pub(super) qdisc: Option<OwnedFd>,
 }
 
 impl Handover {
@@ -248,6 +256,7 @@ mod tests {
         let names = [
             Name::text(1, "xdp-native", 3),
             Name::text(1, "tc", 4),
+            Name::text(1, QDISC, 0),
             "stored".to_owned(),
         ];
         let mut inherited = Inherited::new(names.into_iter().map(|name| (name, file())).collect());
@@ -256,7 +265,8 @@ mod tests {
             index: 1,
             ..Link::default()
         };
-        assert_eq!(inherited.take(&link).mode(), None);
+        let handover = inherited.take(&link);
+        assert_eq!((handover.mode(), handover.qdisc.is_some()), (None, false));
         assert_eq!(inherited.0.len(), 3);
         inherited.discard();
     }
