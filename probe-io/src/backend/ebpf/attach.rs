@@ -92,17 +92,15 @@ impl Classifier {
         foreign.map(|program| program.name).collect()
     }
 
-    /// Tells the next process that the qdisc is ours; `None` if it is not.
+    /// Tells the next process that the qdisc is ours; `None` if it is not, or could not be marked.
     pub(super) fn qdisc_mark(&self) -> Option<BorrowedFd<'_>> {
         self.qdisc.as_ref().and_then(Clsact::mark)
     }
 
-    /// Owns the qdisc from now on, if a process before had added it.
-    fn inherit_qdisc(mut self, index: u32, former: &mut Handover) -> Self {
-        if self.qdisc.is_some()
-            && let Some(mark) = former.qdisc.take()
-        {
-            self.qdisc = Some(Clsact::inherited(index, mark));
+    /// Marks the qdisc for the next process, with the mark of the process before if that has left one.
+    fn mark_qdisc(mut self, former: &mut Handover) -> Self {
+        if let Some(qdisc) = &mut self.qdisc {
+            qdisc.set_mark(former.qdisc.take());
         }
         self
     }
@@ -143,14 +141,13 @@ pub(crate) fn receive(
         let program = object.classifier(INGRESS)?;
         let attached = match hooks::has_tcx() {
             true => ingress_by_tcx(program, link, former),
-            false => classifier_before_others(program, link, TcAttachType::Ingress)
-                .map(|ingress| ingress.inherit_qdisc(link.index, former)),
+            false => {
+                classifier_before_others(program, link, TcAttachType::Ingress).map(|ingress| ingress.mark_qdisc(former))
+            }
         };
         Some(attached.map_err(refusal(link, "the receive program (tc)".to_owned()))?)
     };
-    former.detach();
-    // The process before needed the qdisc, and this one does not.
-    drop(former.qdisc.take().map(|mark| Clsact::inherited(link.index, mark)));
+    former.end(link.index);
     Ok(ReceiveLinks { mode, xdp, ingress })
 }
 
@@ -198,7 +195,7 @@ pub(crate) fn egress(object: &mut Object, link: &Link, former: &mut Handover) ->
     let program = object.classifier(EGRESS)?;
     let attached = classifier_before_others(program, link, TcAttachType::Egress)
         .map_err(refusal(link, "the egress program (tc)".to_owned()))?;
-    Ok(attached.inherit_qdisc(link.index, former))
+    Ok(attached.mark_qdisc(former))
 }
 
 fn refusal(link: &Link, program: String) -> impl FnOnce(ProgramError) -> AttachError {

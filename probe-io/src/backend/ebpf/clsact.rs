@@ -68,9 +68,11 @@ impl Clsact {
         };
         // A qdisc with filters of a killed agent only was added by that agent.
         let inherited = abandoned > 0 && filters(index).is_ok_and(|filters| filters.is_empty());
-        let ours = added || inherited;
-        let mark = ours.then(mark).flatten();
-        Ok(Self { index, ours, mark })
+        Ok(Self {
+            index,
+            ours: added || inherited,
+            mark: None,
+        })
     }
 
     /// The qdisc that a process before had added, which left `mark`.
@@ -79,6 +81,14 @@ impl Clsact {
             index: index.cast_signed(),
             ours: true,
             mark: Some(mark),
+        }
+    }
+
+    /// Has a mark for the next process if the qdisc is ours: `former` if a process before had added it, else a new one.
+    pub(super) fn set_mark(&mut self, former: Option<OwnedFd>) {
+        self.ours |= former.is_some();
+        if self.ours {
+            self.mark = former.or_else(new_mark);
         }
     }
 
@@ -104,7 +114,7 @@ impl Drop for Clsact {
 }
 
 /// An empty file. Without it, the qdisc goes with the process.
-fn mark() -> Option<OwnedFd> {
+fn new_mark() -> Option<OwnedFd> {
     let file = memfd_create(c"kstamp-clsact", MFdFlags::MFD_CLOEXEC);
     file.inspect_err(|error| debug!("cannot mark the qdisc for the next process: {error}"))
         .ok()

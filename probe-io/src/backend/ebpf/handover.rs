@@ -14,6 +14,7 @@ use probe_core::attach::AttachMode;
 use probe_host::link::Link;
 
 use crate::backend::ebpf::bpf_link::{BpfLink, LinkInfo};
+use crate::backend::ebpf::clsact::Clsact;
 use crate::backend::ebpf::hooks;
 
 /// The maps that are handed over: how far the reflector has counted for each session, and the counters.
@@ -22,9 +23,14 @@ pub(super) const STATE: [&str; 3] = ["SESSION_SLOTS", "REFLECTOR_SESSIONS", "COU
 /// The mark of a qdisc that kstamp added.
 pub(super) const QDISC: &str = "clsact";
 
+/// In the place of a version in the names of what has no layout. systemd keeps a descriptor under the name that it had first: a
+/// later version must not give it another one, and remove the first.
+const NO_LAYOUT: u32 = 6;
+
 /// The name of a descriptor while it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name {
+    /// The version of a map's layout.
     abi: u32,
     /// Of the interface.
     index: u32,
@@ -36,7 +42,11 @@ pub(crate) struct Name {
 
 impl Name {
     pub(crate) fn text(index: u32, what: &str, id: u32) -> String {
-        format!("kstamp/{ABI_VERSION}/{index}/{what}/{id}")
+        let abi = match STATE.contains(&what) {
+            true => ABI_VERSION,
+            false => NO_LAYOUT,
+        };
+        format!("kstamp/{abi}/{index}/{what}/{id}")
     }
 
     fn parse(name: &str) -> Option<Self> {
@@ -185,6 +195,13 @@ impl Handover {
     pub(super) fn detach(&mut self) {
         self.links.drain(..).for_each(|(_, link)| link.detach());
     }
+
+    /// Detaches the links that are left, and removes the qdisc from the interface of index `index` if only the process before
+    /// needed it.
+    pub(super) fn end(&mut self, index: u32) {
+        self.detach();
+        drop(self.qdisc.take().map(|mark| Clsact::inherited(index, mark)));
+    }
 }
 
 #[cfg(test)]
@@ -201,8 +218,10 @@ mod tests {
     fn a_name_is_parsed_as_it_was_written() {
         let name = Name::text(7, "xdp-generic", 12);
         let parsed = Name::parse(&name).unwrap();
-        assert_eq!((parsed.abi, parsed.index, parsed.id), (ABI_VERSION, 7, 12));
+        assert_eq!((parsed.index, parsed.id), (7, 12));
         assert_eq!(parsed.what.parse(), Ok(AttachMode::XdpGeneric));
+        assert_eq!(Name::parse(&Name::text(7, STATE[0], 13)).unwrap().abi, ABI_VERSION);
+        assert_eq!(name, "kstamp/6/7/xdp-generic/12", "in all versions");
         for wrong in ["", "stored", "kstamp/5/7/tc", "kstamp/x/7/tc/1", "other/5/7/tc/1"] {
             assert_eq!(Name::parse(wrong), None, "{wrong}");
         }
