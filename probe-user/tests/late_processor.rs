@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::Value;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -163,7 +163,8 @@ impl Hog {
         };
         let takes_long = [16, 64, 256, 1_000, 2_000].into_iter().any(|searches| {
             hog.search(searches);
-            hog.send() >= Self::BUSY
+            // A single one may have been interrupted.
+            (0..3).all(|_| hog.send() >= Self::BUSY)
         });
         assert!(takes_long, "a packet leaves in {:?}", hog.send());
         hog
@@ -242,9 +243,10 @@ fn sent(outlier: &Value) -> SystemTime {
 }
 
 #[test]
-fn a_late_processor_is_the_cause_of_outliers_and_a_slow_line_is_not() {
-    if thread::available_parallelism().unwrap().get() < 2 {
-        println!("SKIPPED: needs two processors");
+fn a_late_processor_is_named_and_is_not_blamed_for_a_slow_line() {
+    let processors = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    if ![0, 1].iter().all(|processor| processors.is_set(*processor).unwrap()) {
+        println!("SKIPPED: needs processors 0 and 1");
         return;
     }
     let Some(path) = Path::new() else { return };

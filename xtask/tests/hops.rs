@@ -20,7 +20,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use nix::net::if_::if_nameindex;
 use nix::sys::signal::Signal;
 use phases::{Measured, delay};
-use run::{Running, START_TIMEOUT, hop_options, median_ns, part_ns};
+use run::{LIMIT, Running, hop_options, median_ns, part_ns};
 use serde_json::Value;
 use support::{Agent, Finished, can_run, count, kstamp, lab_with, ms};
 use xtask::exec;
@@ -122,8 +122,8 @@ fn stall_is_found_in_its_switch() {
         println!("SKIPPED: the kernel's datapath forwards known flows without ovs-vswitchd");
         return;
     };
-    // Sent so early that they wait long enough.
-    let waited = stalls_ns.iter().map(|sent_ns| sent_ns.start..sent_ns.end - SLOW_NS);
+    // Sent so early that they come to the switch in time, and wait there long enough.
+    let waited = stalls_ns.iter().map(|sent_ns| sent_ns.start..sent_ns.end - 2 * SLOW_NS);
     let probes = measured.split(&waited.collect::<Vec<_>>());
     let is_slow = |segment: &str| probes.iter().filter(|probe| part_ns(probe, segment) > SLOW_NS).count();
     let [own, underlay, far] = ["own_switch", "underlay", "far_switch"].map(is_slow);
@@ -152,7 +152,7 @@ fn runs_without_harm() {
 fn path_shows_segments_and_forwarding_and_ends_clean(lab: &Lab) {
     let [near, far] = lab.pair();
     let reflector = Agent::start(lab, far, "reflect", &format!("--family v4 {}", hop_options(lab, 1)));
-    reflector.await_start(START_TIMEOUT);
+    reflector.await_start(LIMIT);
     let path = |options: &str| {
         let fixed = format!(
             "--peer {} --interval 20ms --host-netns {} --ovsdb {}",
@@ -166,7 +166,7 @@ fn path_shows_segments_and_forwarding_and_ends_clean(lab: &Lab) {
         [record] => record.clone(),
         _ => panic!("not one {kind}: {path:#?}"),
     };
-    let whole = path("--count 40").wait(START_TIMEOUT);
+    let whole = path("--count 40").wait(LIMIT);
     assert!(whole.status.success(), "{whole:#?}");
     assert_names_of_switch(&only(&whole, "start"), "port1", "ovs1", "172.31.1.2");
     let summary = only(&whole, "summary");
@@ -191,10 +191,10 @@ fn path_shows_segments_and_forwarding_and_ends_clean(lab: &Lab) {
     );
 
     let interrupted = path("--count 10000");
-    interrupted.await_start(START_TIMEOUT);
+    interrupted.await_start(LIMIT);
     sleep(Duration::from_millis(1_500));
     interrupted.signal(Signal::SIGINT);
-    let interrupted = interrupted.wait(START_TIMEOUT);
+    let interrupted = interrupted.wait(LIMIT);
     assert!(interrupted.status.success(), "{interrupted:#?}");
     let summary = only(&interrupted, "summary");
     let n = |field| count(&summary, field);
@@ -276,7 +276,7 @@ fn killed_agent_leaves_no_programs_at_devices(lab: &Lab) {
     }
     assert_eq!(programs(lab, "host1"), 0);
     let agent = Agent::start(lab, lab.pair()[0], "agent", &hop_options(lab, 0));
-    agent.await_start(START_TIMEOUT);
+    agent.await_start(LIMIT);
     assert!(programs(lab, "host1") > 0, "{}", agent.stderr());
     agent.signal(Signal::SIGKILL);
     agent.wait(Duration::from_secs(5));

@@ -208,7 +208,7 @@ fn assert_cold_probes_are_apart(prober: &Finished, peer: &str) {
     let [cold_sent, warm_sent] = [cold, warm].map(|summary| count(summary, "sent"));
     println!("{cold_sent} cold probes, {warm_sent} others");
     // 5 and 50 a second.
-    assert!((10..200).contains(&cold_sent), "{cold:#}");
+    assert!(cold_sent >= 10, "{cold:#}");
     assert!(warm_sent > 5 * cold_sent, "{warm:#}");
     for (path, summary) in [("cold", cold), ("unicast", warm)] {
         let windows = prober.of_type("hops").into_iter().filter(|hops| hops["path"] == path);
@@ -250,7 +250,7 @@ fn assert_waits_are_explained(prober: &Finished, stalls_ns: &[Range<u64>]) {
             assert_eq!(outlier["largest_direction"], "forward", "{outlier:#}");
             let wait_ns = count(outlier, "upcall_wait_ns");
             // The switch still stood still for so long.
-            assert!(wait_ns >= stall_ns.end - sent_ns(outlier) - MARGIN_NS, "{outlier:#}");
+            assert!(wait_ns + MARGIN_NS >= stall_ns.end - sent_ns(outlier), "{outlier:#}");
             assert!(wait_ns <= count(outlier, "elapsed_ns"), "{outlier:#}");
         }
     }

@@ -18,7 +18,7 @@ use crate::lab::topology::{CONTROLLER, SWITCHES};
 use crate::{relay, stall, workspace};
 
 /// How long the forwarder or a relay may take to start.
-const START_TIMEOUT: Duration = Duration::from_secs(3);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 const FIRST_RELAY_PORT: u16 = 16_653;
 

@@ -36,7 +36,7 @@ pub(super) struct Limits {
     pub(super) silence: Duration,
 }
 
-/// The limits of a guest that runs the suite, whose longest test is shorter than the silence.
+/// The limits of a guest that runs the suite, whose tests print a line more often than the silence.
 pub(super) const LIMITS: Limits = Limits {
     boot: BOOT_TIMEOUT,
     life: Duration::from_secs(1200),

@@ -25,7 +25,7 @@ const PHASE_TIMEOUT: Duration = Duration::from_secs(60);
 /// After a change, all probes of before arrive, and questions that were lost meanwhile are asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub const LOSS: f64 = 0.1;
+const LOSS: f64 = 0.1;
 
 /// How long a switch stands still.
 const STALL: Duration = Duration::from_millis(100);
@@ -94,6 +94,7 @@ impl Measured {
         let delayed_ns = hurt_each(Harm::Delay(delay()), PACKETS);
         let lossy_ns = hurt_each(Harm::Loss(LOSS), PACKETS_WITH_LOSS);
         lab.hurt(&[]).unwrap();
+        report_progress("nothing");
         let run = running.end();
         lab.down().unwrap();
         run.assert_sums();

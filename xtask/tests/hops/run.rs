@@ -12,7 +12,8 @@ use xtask::lab::Lab;
 
 use crate::support::{Agent, Finished, count};
 
-pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for an agent, its records and its end.
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 pub fn hop_options(lab: &Lab, number: usize) -> String {
     format!("--hops --host-netns {}", lab.host_netns(lab.pair()[number]).display())
@@ -28,7 +29,7 @@ impl Running {
     pub fn start(lab: &Lab, far_options: &str) -> Self {
         let [near, far] = lab.pair();
         let reflector = Agent::start(lab, far, "reflect", &format!("--family v4 {far_options}"));
-        reflector.await_start(START_TIMEOUT);
+        reflector.await_start(LIMIT);
         let samples = lab.scratch().unwrap().join("samples");
         let options = format!(
             "--family v4 --no-group --peer {} --interval 4ms --report 2s --samples {} {}",
@@ -37,7 +38,7 @@ impl Running {
             hop_options(lab, 0)
         );
         let near = Agent::start(lab, near, "agent", &options);
-        near.await_start(START_TIMEOUT);
+        near.await_start(LIMIT);
         Self {
             near,
             far: reflector,
@@ -47,18 +48,17 @@ impl Running {
 
     /// Agents have yet to learn at which devices they see probes.
     pub fn await_both_halves(&self) {
-        self.near
-            .await_record(START_TIMEOUT, "probe with both halves", |record| {
-                record["type"] == "hops" && count(record, "both_halves") > 0
-            });
+        self.near.await_record(LIMIT, "probe with both halves", |record| {
+            record["type"] == "hops" && count(record, "both_halves") > 0
+        });
     }
 
     /// Nothing may be hurt by then.
     pub fn end(self) -> Run {
         // The last losses of a phase have to time out, and the other half has to come.
-        sleep(Duration::from_millis(2_500));
+        sleep(Duration::from_secs(5));
         self.near.signal(Signal::SIGTERM);
-        let near = self.near.wait(START_TIMEOUT).assert_success();
+        let near = self.near.wait(LIMIT).assert_success();
         let far = self.far.stop();
         assert!(far.status.success(), "{far:#?}");
         Run {
