@@ -27,6 +27,7 @@ use crate::hops::devices::candidates;
 pub use crate::hops::error::HopError;
 use crate::hops::hooks::HookTable;
 use crate::hops::object::HopMaps;
+pub use crate::hops::object::SOFTIRQ;
 use crate::hops::watcher::{Order, Watcher};
 
 /// Devices are followed at most this often.

@@ -7,6 +7,8 @@
 #[path = "volley_programs/line.rs"]
 #[expect(dead_code, reason = "of the line between two ports, only the commands are used")]
 mod line;
+#[path = "support/processor.rs"]
+mod processor;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -23,14 +25,13 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use line::{command, enter};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use probe_common::hops::MIN_WAIT_NS;
 use probe_common::stamp::{BASE_LEN, SENDER_SEQUENCE, SSID};
 use probe_core::direction::Direction;
 use probe_core::hops::{HopStamp, Role};
 use probe_host::clock::monotonic_ns;
 use probe_io::hops::{HopConfig, HopError, Observers};
+use processor::{go_first, stay_on, steer};
 
 const PORT: u16 = 862;
 const SESSION: u16 = 0x4b53;
@@ -420,20 +421,6 @@ fn hold_up(program: &mut SchedClassifier, namespace: &str, device: &str) {
     });
 }
 
-fn stay_on(processor: usize) {
-    let mut only = CpuSet::new();
-    only.set(processor).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &only).unwrap();
-}
-
-/// Gives this thread a real-time priority, so that it runs before all ordinary ones.
-fn go_first() {
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the parameter is valid for the call.
-    let status = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
-    assert_eq!(status, 0);
-}
-
 /// The time of each probe from `u1` to `u2`, and the wait for the processor that its stamp reports, in nanoseconds. Unless the line
 /// between these two devices is slow, a packet waits for nothing but the processor that receives it.
 fn waits(hosts: &Hosts, ends: &mut [Observers; 2], sequences: std::ops::Range<u32>) -> Vec<(u64, u64)> {
@@ -509,11 +496,7 @@ fn a_processor_that_is_late_is_told_from_a_slow_line() {
     hosts.warm_up();
     let mut ends = [1, 2].map(|end| hosts.observe(end));
     // Packets that arrive at u2 are received by the other processor.
-    let steered = Command::new("ip")
-        .args(["netns", "exec", &hosts.host(2), "sh", "-c"])
-        .arg("echo 2 > /sys/class/net/u2/queues/rx-0/rps_cpus")
-        .status();
-    assert!(steered.unwrap().success());
+    steer(&hosts.host(2), "u2", 1);
     let port = hosts.port(2);
     command(&format!("ip -n {port} link add hog type veth peer name sink"));
     command(&format!("ip -n {port} link set sink up"));

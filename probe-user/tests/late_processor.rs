@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+#[path = "../../probe-io/tests/support/processor.rs"]
+mod processor;
 mod support;
 
 use std::net::UdpSocket;
@@ -13,8 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::sched_getaffinity;
 use nix::unistd::Pid;
+use processor::{go_first, stay_on, steer};
 use serde_json::Value;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use support::{FAR_V4, Pair, Running, command, count, in_namespace, ip, run};
@@ -112,32 +115,6 @@ fn slow_down(namespace: &str) -> bool {
         run(&format!("{tc} {line}"));
     }
     true
-}
-
-/// Lets one processor receive what arrives at a device.
-fn steer(namespace: &str, device: &str, processor: usize) {
-    let steered = Command::new("ip")
-        .args(["netns", "exec", namespace, "sh", "-c"])
-        .arg(format!(
-            "echo {} > /sys/class/net/{device}/queues/rx-0/rps_cpus",
-            1 << processor
-        ))
-        .status();
-    assert!(steered.unwrap().success());
-}
-
-fn stay_on(processor: usize) {
-    let mut only = CpuSet::new();
-    only.set(processor).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &only).unwrap();
-}
-
-/// Gives this thread a real-time priority, so that it runs before all ordinary ones.
-fn go_first() {
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the parameter is valid for the call.
-    let status = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
-    assert_eq!(status, 0);
 }
 
 /// Sends packets that take long to leave. The sender's processor runs no softirq meanwhile.

@@ -10,12 +10,13 @@ use aya::Ebpf;
 use aya::maps::PerCpuArray;
 use aya::programs::RawTracePoint;
 use aya::programs::raw_trace_point::RawTracePointLink;
+use probe_io::hops::SOFTIRQ;
 
 use crate::bench::{Bench, map};
 use crate::figures::{ROUNDS, SOFTIRQ_BATCH, SOFTIRQ_BATCHES, median};
 use crate::subject::In;
 
-/// What is attached while packets are sent.
+/// The programs that run at the tracepoints while packets are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Attached {
     Nothing,
@@ -37,17 +38,12 @@ impl Attached {
 
     /// Attaches the programs until the links are dropped.
     fn attach(self, bench: &mut Bench) -> Result<Vec<RawTracePointLink>> {
-        const TRACEPOINTS: [(&str, &str); 3] = [
-            ("kstamp_rx_exit", "softirq_exit"),
-            ("kstamp_rx_entry", "softirq_entry"),
-            ("kstamp_rx_raise", "softirq_raise"),
-        ];
         let attach = |ebpf: &mut Ebpf, program, tracepoint| {
             let program: &mut RawTracePoint = ebpf.program_mut(program).context("no program")?.try_into()?;
             let link = program.attach(tracepoint)?;
             Ok(program.take_link(link)?)
         };
-        let links = TRACEPOINTS.into_iter().map(|(program, tracepoint)| match self {
+        let links = SOFTIRQ.into_iter().map(|(program, tracepoint)| match self {
             Self::Nothing => Ok(None),
             Self::Empty => attach(bench.object(In::Bench), "empty_raw_tracepoint", tracepoint).map(Some),
             Self::Kstamp => attach(bench.object(In::Hops), program, tracepoint).map(Some),

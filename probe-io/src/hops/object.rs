@@ -22,7 +22,7 @@ const COUNTS: &str = "HOP_COUNTS";
 
 /// The programs that see how late processors receive packets, and their tracepoints, in the order in which they are attached: a
 /// raise that is noted before the entry is seen would look like a long wait.
-const SOFTIRQ: [(&str, &str); 3] = [
+pub const SOFTIRQ: [(&str, &str); 3] = [
     ("kstamp_rx_exit", "softirq_exit"),
     ("kstamp_rx_entry", "softirq_entry"),
     ("kstamp_rx_raise", "softirq_raise"),
