@@ -43,6 +43,7 @@ fn try_stamp(hook: &TcHook) -> Option<Counter> {
     if is_short || udp.obstacle.is_some() || hook.untagged() {
         return Some(Counter::EgressForeign);
     }
+    hook.clear_flow_hash();
     Some(if remember_and_write(hook, &udp, settings).is_some() {
         Counter::EgressStamped
     } else {

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub(crate) mod membership;
+pub(crate) mod sender;
 pub mod sockets;
 pub mod stamped;
 pub(crate) mod strays;

@@ -1,10 +1,15 @@
-//! Probes that leave in one batch: each failure counts for its own probe, and all other probes leave.
+//! Probes that leave in one batch: each failure counts for its own probe, all other probes leave, and none takes a path of its
+//! own.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod support;
 
-use support::{FAR_V4, Pair, count, ip, summary};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use support::{FAR_V4, NEAR_V4, Pair, count, in_namespace, ip, summary};
 
 /// Two seconds of probes. The policies are added within the first part of them.
 const COUNT: u64 = 10_000;
@@ -59,4 +64,71 @@ fn failures_in_a_batch_count_for_their_own_probes() {
 #[test]
 fn failures_beside_others_count_for_their_own_probes_at_sockets() {
     send("socket");
+}
+
+/// A probe within VXLAN.
+struct Tunnelled {
+    /// It stands for the path: network devices choose by it.
+    outer_port: u16,
+    /// The kernel gives a number to the packets of connected sockets, and 0 to others that must not be fragmented.
+    ip_id: u16,
+}
+
+/// Probes over VXLAN that pass `port1`, until no more come.
+fn tunnelled() -> Vec<Tunnelled> {
+    const OUTER: usize = 14 + 20 + 8 + 8;
+    const INNER_UDP: usize = OUTER + 14 + 20;
+    const LENGTH: usize = INNER_UDP + 8 + 44;
+    let protocol = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let socket = std::net::UdpSocket::from(socket);
+    let mut frame = [0; 2_000];
+    let probes = std::iter::from_fn(|| {
+        loop {
+            let length = socket.recv(&mut frame).ok()?;
+            let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+            if length == LENGTH && port(36) == 4789 && port(INNER_UDP + 2) == 1910 {
+                return Some(Tunnelled {
+                    outer_port: port(34),
+                    ip_id: port(OUTER + 14 + 4),
+                });
+            }
+        }
+    });
+    probes.collect()
+}
+
+#[test]
+fn probes_of_batches_take_the_path_of_single_ones() {
+    let Some(pair) = Pair::new() else { return };
+    for (namespace, port, remote, own) in [
+        (&pair.near, "port1", FAR_V4, "10.7.0.1"),
+        (&pair.far, "port2", NEAR_V4, "10.7.0.2"),
+    ] {
+        let vxlan = format!("link add vx0 type vxlan id 7 remote {remote} dstport 4789 dev {port}");
+        ip(namespace, &vxlan);
+        ip(namespace, &format!("address add {own}/24 dev vx0"));
+        ip(namespace, "link set vx0 up");
+    }
+    let _far = pair.started(&pair.far, "reflect --iface vx0 --family v4");
+    let near = pair.near.clone();
+    let capture = std::thread::spawn(move || {
+        in_namespace(&near);
+        tunnelled()
+    });
+    // Faster than can be sent, so probes leave in batches.
+    let sending =
+        "agent --iface vx0 --family v4 --no-group --peer 10.7.0.2 --timeout 100ms --interval 4us --count 60000";
+    let (status, records, stderr) = pair.started(&pair.near, sending).wait();
+    assert!(status.success(), "{stderr}");
+    assert_eq!(count(summary(&records, "10.7.0.2", "unicast"), "send_failed"), 0);
+    let probes = capture.join().unwrap();
+    // By the path, and by the socket. The connected socket is another one twice a second.
+    let mut counts: BTreeMap<u16, [u64; 2]> = BTreeMap::new();
+    for probe in probes {
+        counts.entry(probe.outer_port).or_default()[usize::from(probe.ip_id != 0)] += 1;
+    }
+    let paths: Vec<_> = counts.values().collect();
+    assert!(matches!(paths[..], [[1.., 1_000..]]), "{counts:?}");
 }

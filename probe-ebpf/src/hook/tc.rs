@@ -1,7 +1,7 @@
 //! TC: bytes in the linear part are read in place; all are written through helpers, which leave clones alone.
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::{bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::helpers::{bpf_redirect, bpf_set_hash_invalid, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use aya_ebpf::programs::TcContext;
 use probe_common::abi::Settings;
 use probe_common::checksum::Sum;
@@ -17,6 +17,18 @@ impl TcHook {
     #[inline(always)]
     pub fn new(context: TcContext) -> Self {
         Self(context)
+    }
+
+    /// Removes the random flow hash of a connected socket (`sk_set_txhash`, net/ipv4/datagram.c). Whoever needs a hash then
+    /// takes that of the addresses and ports, so the packet takes the path of those of an unconnected socket.
+    #[inline(always)]
+    pub fn clear_flow_hash(&self) {
+        // SAFETY: the kernel keeps the context valid while the program runs.
+        unsafe {
+            if (*self.0.skb.skb).hash != 0 {
+                bpf_set_hash_invalid(self.0.skb.skb);
+            }
+        }
     }
 
     /// Overwrites the eight bytes at `offset` by `new`, in memory order, and updates the UDP checksum at `checksum_at`

@@ -15,8 +15,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::UdpSocket;
 
-use crate::udp::batch::{Datagram, send_all};
+use crate::udp::batch::Datagram;
 use crate::udp::membership::{Filter, join, set_filter};
+use crate::udp::sender::Sender;
 use crate::udp::stamped::{Leaving, Received};
 use crate::udp::strays;
 use crate::udp::watched::WatchedSocket;
@@ -58,8 +59,8 @@ impl SocketError {
 
 /// The sending socket.
 enum ProbeSocket {
-    /// Kernel programs take the replies. Packets that come up answer no probe.
-    SendOnly(Socket),
+    /// Kernel programs take the replies.
+    SendOnly(Sender),
     /// It stamps what it sends, and receives the replies.
     Stamping(WatchedSocket),
 }
@@ -152,7 +153,7 @@ impl Sockets {
                 sender
                     .set_recv_buffer_size(strays::MAX_BYTES)
                     .map_err(failed("set up the sending socket"))?;
-                ProbeSocket::SendOnly(sender)
+                ProbeSocket::SendOnly(Sender::new(sender))
             }
             Engine::Socket => {
                 ProbeSocket::Stamping(WatchedSocket::new(sender).map_err(failed("stamp at the sending socket"))?)
@@ -184,7 +185,7 @@ impl Sockets {
     /// that the kernel refused.
     pub(crate) fn send_probes(&self, probes: &[Datagram], mut failed: impl FnMut(usize, io::Error)) {
         match &self.sender {
-            ProbeSocket::SendOnly(socket) => send_all(socket, probes, failed),
+            ProbeSocket::SendOnly(sender) => sender.send_all(probes, failed),
             ProbeSocket::Stamping(_) => {
                 (0..probes.len()).for_each(|index| failed(index, io::ErrorKind::Unsupported.into()));
             }
@@ -206,11 +207,11 @@ impl Sockets {
         }
     }
 
-    /// Hands over packets that came to the sending socket although kernel programs take the replies.
+    /// Hands over packets that came to the sending socket although kernel programs take the replies. Call it twice a second:
+    /// until then, a change of the route does not change the source address of many probes in a row to one peer.
     pub(crate) fn take_strays(&self, each: impl FnMut(&[u8], SocketAddr)) {
-        if let ProbeSocket::SendOnly(socket) = &self.sender {
-            // An error is an ICMP message about an earlier packet, or the interface is gone: the poll of the port says so.
-            let _ = strays::take(socket, each);
+        if let ProbeSocket::SendOnly(sender) = &self.sender {
+            sender.take_strays(each);
         }
     }
 
@@ -231,7 +232,7 @@ impl Sockets {
     /// the numbers of its stamps.
     pub(crate) fn clone_sender(&self) -> io::Result<Socket> {
         match &self.sender {
-            ProbeSocket::SendOnly(socket) => socket.try_clone(),
+            ProbeSocket::SendOnly(sender) => sender.try_clone(),
             ProbeSocket::Stamping(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -350,7 +351,7 @@ pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Resu
 const SEND_BUFFER: usize = 16 << 20;
 
 /// Without CAP_NET_ADMIN the buffer stays within net.core.wmem_max.
-fn enlarge_send_buffer(socket: &Socket) {
+pub(crate) fn enlarge_send_buffer(socket: &Socket) {
     if setsockopt(socket, SndBufForce, &SEND_BUFFER).is_err() {
         // A smaller buffer does as long as few peers are dead.
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
