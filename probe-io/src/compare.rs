@@ -17,14 +17,14 @@ use std::net::{Shutdown, UdpSocket};
 use probe_common::family::Family;
 use socket2::SockRef;
 
-use crate::udp::sockets;
+use crate::udp::{options, sockets};
 
 /// A blocking UDP socket on `interface` alone, on a port of the kernel's choice. TTL and hop limit are those of all
 /// probes.
 fn bound(interface: &str, family: Family) -> io::Result<UdpSocket> {
     let socket = sockets::bound(interface, family, 0)?;
     socket.set_nonblocking(false)?;
-    sockets::set_ttl(&socket, family, sockets::UNICAST_TTL)?;
+    options::set_ttl(&socket, family, options::UNICAST_TTL)?;
     Ok(socket.into())
 }
 

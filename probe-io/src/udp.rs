@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub(crate) mod membership;
+pub(crate) mod options;
 pub(crate) mod sender;
 pub mod sockets;
 pub mod stamped;

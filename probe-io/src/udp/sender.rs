@@ -8,7 +8,7 @@ use probe_common::family::Family;
 use socket2::{Protocol, SockAddr, Socket, Type};
 
 use crate::udp::batch::{Datagram, MAX_BATCH, send_first};
-use crate::udp::sockets::{UNICAST_TTL, enlarge_send_buffer, set_ttl};
+use crate::udp::options::{UNICAST_TTL, enlarge_send_buffer, set_ttl};
 use crate::udp::strays;
 
 /// As many datagrams in a row to one peer leave by a connected socket.

@@ -5,10 +5,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::task::{Context, Poll, ready};
 
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::SndBufForce;
 use probe_common::family::Family;
-use probe_common::{legacy, stamp};
+use probe_common::legacy;
 use probe_core::engine::Engine;
 use probe_host::link::{Address, Link};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -17,12 +15,11 @@ use tokio::net::UdpSocket;
 
 use crate::udp::batch::Datagram;
 use crate::udp::membership::{Filter, join, set_filter};
+use crate::udp::options::{UNICAST_TTL, enlarge_send_buffer, set_ttl};
 use crate::udp::sender::Sender;
 use crate::udp::stamped::{Leaving, Received};
 use crate::udp::strays;
 use crate::udp::watched::WatchedSocket;
-
-pub(crate) const UNICAST_TTL: u32 = stamp::TTL as u32;
 
 /// How often free ports in a row are looked for.
 const MAX_TRIES: usize = 64;
@@ -321,13 +318,6 @@ fn prepare_sender(socket: &Socket, family: Family, index: u32, ttl: u32) -> io::
     set_ttl(socket, family, ttl)
 }
 
-pub(crate) fn set_ttl(socket: &Socket, family: Family, ttl: u32) -> io::Result<()> {
-    match family {
-        Family::V4 => socket.set_ttl_v4(ttl),
-        Family::V6 => socket.set_unicast_hops_v6(ttl),
-    }
-}
-
 pub(crate) fn local_port(socket: &Socket) -> io::Result<u16> {
     let address = socket.local_addr()?.as_socket();
     address
@@ -344,18 +334,6 @@ pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Resu
         WatchedSocket::new(socket)
     };
     open().map_err(SocketError::of(interface, "open the socket for --legacy-peers"))
-}
-
-/// Probes that wait for ARP or ND take room in the buffer. With this size, those to 1,000 dead peers leave room for
-/// others.
-const SEND_BUFFER: usize = 16 << 20;
-
-/// Without CAP_NET_ADMIN the buffer stays within net.core.wmem_max.
-pub(crate) fn enlarge_send_buffer(socket: &Socket) {
-    if setsockopt(socket, SndBufForce, &SEND_BUFFER).is_err() {
-        // A smaller buffer does as long as few peers are dead.
-        let _ = socket.set_send_buffer_size(SEND_BUFFER);
-    }
 }
 
 /// A packet for userspace.

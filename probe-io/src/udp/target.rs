@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use probe_common::family::Family;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::udp::sockets::{SocketError, UNICAST_TTL, local_port, set_ttl};
+use crate::udp::options::{UNICAST_TTL, set_ttl};
+use crate::udp::sockets::{SocketError, local_port};
 use crate::udp::strays;
 use crate::udp::watched::WatchedSocket;
 

@@ -18,19 +18,20 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::bench::place::Place;
+use crate::bench::rate::figures::verdict;
 use crate::bench::session::cores_in_use;
 use crate::exec::{self, KillOnDrop};
 use crate::lab::end_with_parent;
 use crate::process::status_kib;
 use crate::{run, signals};
 
-/// Peers, interval, and goals: MiB, and per cent of a core in userspace.
+/// Peers, interval, and goals: MiB, and per cent of a core in userspace if there is such a goal.
 ///
 /// Kernels with `CONFIG_TICK_CPU_ACCOUNTING` split CPU time into user and system by what runs at each tick. 100 ms are 25 ticks of
 /// 4 ms, which would always fall on the same moments of the interval; 99 ms are no whole number of them.
-const ROWS: [(u32, Duration, u64, f64); 2] = [
-    (1_000, Duration::from_millis(99), 64, 5.0),
-    (10_000, Duration::from_millis(999), 400, 5.0),
+const ROWS: [(u32, Duration, u64, Option<f64>); 2] = [
+    (1_000, Duration::from_millis(99), 64, Some(5.0)),
+    (10_000, Duration::from_millis(999), 400, None),
 ];
 
 /// Addresses of one reflector: an interface has at most 8,190.
@@ -115,10 +116,21 @@ pub(super) fn run(arguments: &PeersArguments) -> Result<ExitCode> {
                 per_probe_us(taken.user_s, &taken) / per_probe_us(before.user_s, &before),
             );
         }
-        println!("  goal: {goal_mib} MiB, user {goal_percent} % of a core, 0 lost");
+        println!("  {}", verdicts(&taken, goal_mib, goal_percent));
     }
     println!("\nload: peak memory until the start record, while programs are loaded. MiB: peak afterwards.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The goals of a row, and whether they are met.
+fn verdicts(taken: &Taken, goal_mib: u64, goal_percent: Option<f64>) -> String {
+    let memory = verdict(taken.running_kib <= goal_mib * 1024);
+    let user = goal_percent.map_or_else(String::new, |goal| {
+        let is_met = 100.0 * taken.user_s / taken.measured_s <= goal;
+        format!("  user <= {goal} % of a core: {};", verdict(is_met))
+    });
+    let lost = verdict(taken.counts.lost == 0);
+    format!("<= {goal_mib} MiB: {memory};{user}  0 lost: {lost}")
 }
 
 fn row(name: &str, taken: &Taken) -> String {
@@ -324,6 +336,37 @@ fn counts(printed: &str) -> Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_goal_of_a_row_has_a_verdict() {
+        let taken = |mib: u64, user_s, lost| Taken {
+            loading_kib: 0,
+            running_kib: mib * 1024,
+            user_s,
+            system_s: 0.0,
+            measured_s: 20.0,
+            probes: 1.0,
+            counts: Counts {
+                lost,
+                ..Counts::default()
+            },
+        };
+        for (taken, goal_percent, verdicts) in [
+            (
+                taken(64, 1.0, 0),
+                Some(5.0),
+                "<= 64 MiB: met;  user <= 5 % of a core: met;  0 lost: met",
+            ),
+            (
+                taken(65, 1.1, 1),
+                Some(5.0),
+                "<= 64 MiB: not met;  user <= 5 % of a core: not met;  0 lost: not met",
+            ),
+            (taken(1, 20.0, 0), None, "<= 64 MiB: met;  0 lost: met"),
+        ] {
+            assert_eq!(super::verdicts(&taken, 64, goal_percent), verdicts);
+        }
+    }
 
     #[test]
     fn cpu_time_follows_the_name_in_parentheses() {

@@ -1,6 +1,6 @@
 //! `cargo xtask bench rate`: the highest rate without loss of each tool, and the CPU time per probe.
 
-mod figures;
+pub(super) mod figures;
 mod paced;
 
 use std::collections::BTreeMap;

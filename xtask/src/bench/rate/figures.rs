@@ -15,6 +15,6 @@ pub(super) fn per_million(cpu: Duration, sent: u64) -> f64 {
     cpu.as_secs_f64() * 1e6 / sent.max(1) as f64
 }
 
-pub(super) fn verdict(is_met: bool) -> &'static str {
+pub(in crate::bench) fn verdict(is_met: bool) -> &'static str {
     if is_met { "met" } else { "not met" }
 }
