@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -145,6 +146,54 @@ fn a_volley_is_sent_at_the_rate_that_the_peer_agrees_to() {
     is_clean(&pair);
     let (status, _, stderr) = far.stop();
     assert!(status.success() && stderr.is_empty(), "{stderr}");
+}
+
+/// Makes a veth poll, so that it takes frames of XDP programs from its other end.
+fn enable_gro(namespace: &str, interface: &str) {
+    /// `SIOCETHTOOL` of `linux/sockios.h`, `ETHTOOL_SGRO` and `struct ethtool_value` of `linux/ethtool.h`.
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    let enable = || {
+        let mut set_gro_on = [0x2c_u32, 1];
+        in_namespace(namespace);
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let mut request = libc::ifreq {
+            ifr_name: [0; libc::IFNAMSIZ],
+            ifr_ifru: libc::__c_anonymous_ifr_ifru {
+                ifru_data: (&raw mut set_gro_on).cast(),
+            },
+        };
+        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+            *to = from.cast_signed() as libc::c_char;
+        }
+        // SAFETY: `request` is an ifreq whose data points to the live values that ETHTOOL_SGRO reads.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+        assert_eq!(result, 0, "{interface}: {}", std::io::Error::last_os_error());
+    };
+    // A thread of its own, so that this one stays in its namespace.
+    thread::scope(|scope| scope.spawn(enable).join().unwrap());
+}
+
+#[test]
+fn a_device_that_refuses_the_xdp_program_goes_on_with_a_socket() {
+    let Some(pair) = Pair::new() else { return };
+    // The driver reports that it runs XDP programs and takes their frames, and refuses them for the MTU of the other end.
+    ip(&pair.far, "link set port2 mtu 9000");
+    enable_gro(&pair.far, "port2");
+    let _far = pair.reflector("--attach tc");
+    let why = "port1 does not take the XDP program in native mode: ";
+    for mode in ["volley", "train"] {
+        refused(&pair, &format!("--peer {FAR_V4} --mode {mode}"), 1, why);
+    }
+    let (code, records, stderr) = volley(&pair, &format!("--peer {FAR_V4} --rate 1000 --duration 300ms"));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{records:#?}");
+    let (start, summary) = accounted(&records);
+    assert_eq!(
+        (&start["mode"], &start["path"]),
+        (&"sendmmsg".into(), &"unicast".into())
+    );
+    assert!(start["mode_reason"].as_str().unwrap().starts_with(why), "{start:#}");
+    assert!(count(summary, "received") > 0, "{summary:#}");
+    is_clean(&pair);
 }
 
 #[test]

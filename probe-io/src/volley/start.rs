@@ -83,12 +83,18 @@ impl Volley {
         shared.next().store(FIRST, Ordering::Release);
         object.set_settings(&settings)?;
         let mut links = Links::default();
-        match attach_xdp(&mut object, &link) {
-            Ok(xdp) => links.xdp = Some(xdp),
-            // Attached in mode sendmmsg too: only then does a veth take the replies that the peer's XDP program sends.
-            Err(_) if config.plan.mode == Mode::Sendmmsg => links.ingress = Some(attach_ingress(&mut object, &link)?),
-            Err(error) => return Err(error),
-        }
+        // Attached in mode sendmmsg too: only then does a veth take the replies that the peer's XDP program sends.
+        let unattached = match attach_xdp(&mut object, &link) {
+            Ok(xdp) => {
+                links.xdp = Some(xdp);
+                None
+            }
+            Err(_) if config.plan.mode == Mode::Sendmmsg => {
+                links.ingress = Some(attach_ingress(&mut object, &link)?);
+                None
+            }
+            Err(error) => Some(error),
+        };
         let egress = classifier_before_others(object.classifier(EGRESS)?, &link, TcAttachType::Egress);
         links.egress = Some(egress.map_err(|error| refused(&link, "the egress program", &error))?);
         Ok(Self {
@@ -115,16 +121,24 @@ impl Volley {
                 link,
                 object,
                 settings,
+                unattached,
             }),
         })
     }
 
     /// Sends one probe by the socket, and one in the mode of the run. When both have been answered, the run begins.
-    /// `may_fall_back` allows mode `sendmmsg` if the second probe is not answered.
+    /// `may_fall_back` allows mode `sendmmsg` if the XDP program could not be attached, or the second probe is not answered.
     pub async fn start(&mut self, may_fall_back: bool) -> Result<(), VolleyError> {
         let Some(mut setup) = self.setup.take() else {
             return Err(VolleyError::Refused("the run has begun already".to_owned()));
         };
+        if let Some(error) = setup.unattached.take() {
+            if !may_fall_back {
+                return Err(error);
+            }
+            self.links.ingress = Some(attach_ingress(&mut setup.object, &setup.link)?);
+            self.fall_back(&mut setup, error.to_string())?;
+        }
         self.find_the_way(&mut setup).await?;
         if self.plan.mode != Mode::Sendmmsg && !self.try_frame(&setup).await? {
             let reason = why_unanswered(&setup.link, xdp_features(setup.link.index).unwrap_or_default());
@@ -207,9 +221,7 @@ impl Volley {
 
     /// Continues in mode `sendmmsg`.
     fn fall_back(&mut self, setup: &mut Setup, reason: String) -> Result<(), VolleyError> {
-        self.plan.mode = Mode::Sendmmsg;
-        self.plan.reason = reason;
-        self.plan.continuous = false;
+        self.plan.send_by_socket(reason);
         setup.settings.flags = flags(Mode::Sendmmsg, self.one_way);
         setup.object.set_settings(&setup.settings)?;
         Ok(())
