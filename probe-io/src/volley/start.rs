@@ -58,7 +58,8 @@ impl Volley {
             .as_socket()
             .map_or(Address::NONE, |own| own.ip().into());
         let mut object = VolleyObject::load(config.plan.slots)?;
-        let epoch = epoch();
+        let wall = WallOffset::now();
+        let epoch = epoch(&wall);
         let settings = Settings {
             version: VERSION,
             interface: link.index,
@@ -105,6 +106,8 @@ impl Volley {
             plan: config.plan.clone(),
             one_way: config.one_way,
             epoch,
+            wall,
+            clock_step_ns: None,
             first: FIRST,
             sent_before: 0,
             deadline_ns: u64::MAX,
@@ -298,9 +301,9 @@ fn flags(mode: Mode, one_way: bool) -> u32 {
 }
 
 /// The current second on both clocks.
-fn epoch() -> Epoch {
+fn epoch(wall: &WallOffset) -> Epoch {
     let now_ns = monotonic_ns();
-    let wall_ns = WallOffset::now().wall_ns(now_ns);
+    let wall_ns = wall.wall_ns(now_ns);
     Epoch {
         unix_s: wall_ns / NS_PER_S,
         mono_ns: now_ns.wrapping_sub(wall_ns % NS_PER_S),

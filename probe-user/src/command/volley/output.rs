@@ -135,6 +135,8 @@ pub struct VolleyResults {
     pub forward_ns: Option<Summary>,
     #[serde(serialize_with = "fields::distribution")]
     pub backward_ns: Option<Summary>,
+    /// One-way delays are left out for it.
+    pub clock_step_ns: Option<i64>,
     #[serde(flatten, serialize_with = "fields::one_way_clock")]
     pub clock: Option<OneWayClock>,
 }
@@ -157,6 +159,7 @@ impl VolleyResults {
             residence_ns: part.residence.summary(),
             forward_ns: one_way[0],
             backward_ns: one_way[1],
+            clock_step_ns: part.clock_step_ns,
             clock: part.forward.as_ref().map(|_| OneWayClock::SameClock),
         }
     }
