@@ -118,7 +118,8 @@ impl Volley {
     /// The counts, of which `with_delay` replies are in the histogram: those that came while it was read are still pending.
     fn totals(&mut self, counted: &Counted, with_delay: u64) -> Totals {
         let of = |count| counted.of(count);
-        let (sent, received) = (of(Count::Sent), with_delay + of(Count::Implausible));
+        let (sent, implausible) = (of(Count::Sent), of(Count::Implausible));
+        let received = with_delay + implausible;
         let lost = counted.lost + of(Count::Overrun);
         let copied = of(Count::CopiedForward);
         let reflected = self.reflector.follow(&counted.newest, received + copied);
@@ -126,6 +127,7 @@ impl Volley {
         Totals {
             sent,
             received,
+            implausible,
             lost,
             lost_forward: losses.forward,
             lost_backward: losses.backward,

@@ -7,6 +7,8 @@ use crate::volley::Histogram;
 pub struct Totals {
     pub sent: u64,
     pub received: u64,
+    /// Of `received`: replies without a delay, because their residence is longer than the round trip.
+    pub implausible: u64,
     /// Probes without a reply within the timeout.
     pub lost: u64,
     pub lost_forward: u64,
@@ -118,6 +120,7 @@ impl Totals {
         Self {
             sent: self.sent.saturating_sub(earlier.sent),
             received: self.received.saturating_sub(earlier.received),
+            implausible: self.implausible.saturating_sub(earlier.implausible),
             lost,
             lost_forward,
             lost_backward,
@@ -147,6 +150,7 @@ mod tests {
                 lost_forward: forward,
                 lost_backward: backward,
                 pending: sent - received - lost,
+                implausible: received / 20,
                 duplicates: received / 10,
                 ..Totals::default()
             },
@@ -216,6 +220,7 @@ mod tests {
             lost_forward: 5,
             lost_backward: 2,
             pending: 10,
+            implausible: 2,
             duplicates: 3,
             ..Totals::default()
         };

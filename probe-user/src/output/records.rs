@@ -535,6 +535,7 @@ const VOLLEY_RESULTS: &[Field] = &[
     ("end", "time", "End of the interval."),
     ("sent", "integer", "Probes sent: `received` + `lost` + `pending` − `pending_before`."),
     ("received", "integer", "Probes answered within the timeout."),
+    ("implausible", "integer", "Of `received`: the residence time is longer than the round trip; such replies have no delays."),
     ("lost", "integer", "Probes not answered within the timeout."),
     ("pending", "integer", "Probes in flight at the end."),
     ("pending_before", "integer", "Probes in flight at the start; 0 in a summary."),

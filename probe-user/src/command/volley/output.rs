@@ -58,6 +58,8 @@ pub struct BurstFields {
 pub struct VolleyCounts {
     pub sent: u64,
     pub received: u64,
+    /// Of `received`.
+    pub implausible: u64,
     pub lost: u64,
     /// In flight at the end.
     pub pending: u64,
@@ -94,6 +96,7 @@ impl VolleyCounts {
         Self {
             sent: totals.sent,
             received: totals.received,
+            implausible: totals.implausible,
             lost: totals.lost,
             pending: totals.pending,
             pending_before,
