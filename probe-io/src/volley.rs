@@ -18,6 +18,7 @@ use std::time::Duration;
 use probe_common::volley::{Count, Epoch};
 use probe_core::volley::{Losses, Plan, ReflectorCounter, Refused, Snapshot, Totals};
 use probe_host::clock::monotonic_ns;
+use probe_host::wall::WallOffset;
 
 pub use crate::volley::device::capabilities;
 pub use crate::volley::error::VolleyError;
@@ -39,6 +40,10 @@ pub struct Volley {
     plan: Plan,
     one_way: bool,
     epoch: Epoch,
+    /// The reading of the clocks that `epoch` is made of.
+    wall: WallOffset,
+    /// The latest step of the wall clock away from `wall`.
+    clock_step_ns: Option<i64>,
     /// Sequence number of the first probe.
     first: u64,
     sent_before: u64,
@@ -72,7 +77,8 @@ impl Volley {
         self.launcher.as_ref().and_then(Launcher::failure)
     }
 
-    /// The counts and delays so far, read from shared memory without a system call, while each CPU goes on counting.
+    /// The counts and delays so far, read from shared memory without a system call, while each CPU goes on counting. Without
+    /// one-way delays if the wall clock was stepped.
     pub fn snapshot(&mut self) -> Snapshot {
         let at_ns = monotonic_ns();
         let one_way = |delay| self.one_way.then(|| self.shared.histogram(delay));
@@ -81,20 +87,39 @@ impl Volley {
         let rtt = self.shared.histogram(Delay::Rtt);
         // After the replies, so that what they answer is certainly counted as sent.
         let counted = self.shared.counted();
-        Snapshot {
+        let snapshot = Snapshot {
             at_ns,
             totals: self.totals(&counted, rtt.count()),
             rtt,
             residence,
             forward,
             backward,
+            clock_step_ns: None,
+        };
+        // After the delays, so that none of them is of a step that is not noticed yet.
+        self.look_at_clocks();
+        snapshot.without_stepped(self.clock_step_ns)
+    }
+
+    /// Slewing changes both clocks alike, so the wall clock was stepped if the readings differ by more than their uncertainty,
+    /// which is some tens of nanoseconds. A step back to where it was leaves the delays in between wrong.
+    fn look_at_clocks(&mut self) {
+        let now = WallOffset::now();
+        if self.wall.differs(&now) {
+            self.clock_step_ns = Some(now.ahead_ns().wrapping_sub(self.wall.ahead_ns()));
         }
+    }
+
+    /// Replaces the reading of the clocks at the start of the run, for tests.
+    pub fn set_wall(&mut self, wall: WallOffset) {
+        self.wall = wall;
     }
 
     /// The counts, of which `with_delay` replies are in the histogram: those that came while it was read are still pending.
     fn totals(&mut self, counted: &Counted, with_delay: u64) -> Totals {
         let of = |count| counted.of(count);
-        let (sent, received) = (of(Count::Sent), with_delay + of(Count::Implausible));
+        let (sent, implausible) = (of(Count::Sent), of(Count::Implausible));
+        let received = with_delay + implausible;
         let lost = counted.lost + of(Count::Overrun);
         let copied = of(Count::CopiedForward);
         let reflected = self.reflector.follow(&counted.newest, received + copied);
@@ -102,6 +127,7 @@ impl Volley {
         Totals {
             sent,
             received,
+            implausible,
             lost,
             lost_forward: losses.forward,
             lost_backward: losses.backward,

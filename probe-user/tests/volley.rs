@@ -6,6 +6,8 @@ mod support;
 
 use std::fs;
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -84,7 +86,10 @@ fn accounted(records: &[Value]) -> (&Value, &Value) {
     // Counts and delays are read one after the other during the run, so the delay of a reply may be in another row.
     let delays = |record: &Value| record["rtt_ns"]["count"].as_u64().unwrap_or(0);
     assert_eq!(rows.iter().map(delays).sum::<u64>(), delays(summary));
-    assert_eq!(delays(summary), count(summary, "received"));
+    assert_eq!(
+        delays(summary) + count(summary, "implausible"),
+        count(summary, "received")
+    );
     assert_eq!(count(summary, "pending_before"), 0);
     (start, summary)
 }
@@ -147,6 +152,54 @@ fn a_volley_is_sent_at_the_rate_that_the_peer_agrees_to() {
     assert!(status.success() && stderr.is_empty(), "{stderr}");
 }
 
+/// Makes a veth poll, so that it takes frames of XDP programs from its other end.
+fn enable_gro(namespace: &str, interface: &str) {
+    /// `SIOCETHTOOL` of `linux/sockios.h`, `ETHTOOL_SGRO` and `struct ethtool_value` of `linux/ethtool.h`.
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    let enable = || {
+        let mut set_gro_on = [0x2c_u32, 1];
+        in_namespace(namespace);
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let mut request = libc::ifreq {
+            ifr_name: [0; libc::IFNAMSIZ],
+            ifr_ifru: libc::__c_anonymous_ifr_ifru {
+                ifru_data: (&raw mut set_gro_on).cast(),
+            },
+        };
+        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+            *to = from.cast_signed() as libc::c_char;
+        }
+        // SAFETY: `request` is an ifreq whose data points to the live values that ETHTOOL_SGRO reads.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+        assert_eq!(result, 0, "{interface}: {}", std::io::Error::last_os_error());
+    };
+    // A thread of its own, so that this one stays in its namespace.
+    thread::scope(|scope| scope.spawn(enable).join().unwrap());
+}
+
+#[test]
+fn a_device_that_refuses_the_xdp_program_goes_on_with_a_socket() {
+    let Some(pair) = Pair::new() else { return };
+    // The driver reports that it runs XDP programs and takes their frames, and refuses them for the MTU of the other end.
+    ip(&pair.far, "link set port2 mtu 9000");
+    enable_gro(&pair.far, "port2");
+    let _far = pair.reflector("--attach tc");
+    let why = "port1 does not take the XDP program in native mode: ";
+    for mode in ["volley", "train"] {
+        refused(&pair, &format!("--peer {FAR_V4} --mode {mode}"), 1, why);
+    }
+    let (code, records, stderr) = volley(&pair, &format!("--peer {FAR_V4} --rate 1000 --duration 300ms"));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{records:#?}");
+    let (start, summary) = accounted(&records);
+    assert_eq!(
+        (&start["mode"], &start["path"]),
+        (&"sendmmsg".into(), &"unicast".into())
+    );
+    assert!(start["mode_reason"].as_str().unwrap().starts_with(why), "{start:#}");
+    assert!(count(summary, "received") > 0, "{summary:#}");
+    is_clean(&pair);
+}
+
 #[test]
 fn a_peer_that_does_not_agree_gets_no_volley() {
     let Some(pair) = Pair::new() else { return };
@@ -201,8 +254,28 @@ fn a_volley_goes_to_another_host_only() {
     );
 }
 
-/// A STAMP reflector without kstamp's TLVs: returns each packet as it is, and counts base packets.
-fn plain_reflector(pair: &Pair, stop: Arc<AtomicBool>, probes: Arc<AtomicU64>) -> JoinHandle<()> {
+#[test]
+fn a_host_with_a_key_gets_no_volley() {
+    let Some(pair) = Pair::new() else { return };
+    let files = tempfile::tempdir().unwrap();
+    let key = files.path().join("key");
+    fs::write(&key, "00112233445566778899aabbccddeeff").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let _far = pair.reflector(&format!("--key-file {}", key.display()));
+    let arguments = format!("--peer {FAR_V4} --duration 300ms");
+    refused(&pair, &arguments, 1, "does not answer the identity request");
+    // It answers no unauthenticated probe either.
+    refused(
+        &pair,
+        &format!("{arguments} --force"),
+        1,
+        "10.1.1.6:1910 does not answer by port1",
+    );
+}
+
+/// A STAMP reflector without kstamp's TLVs: returns each packet as it is, and counts base packets. T2 is earlier than T3 by
+/// `residence_ns`.
+fn plain_reflector(pair: &Pair, residence_ns: u64, stop: Arc<AtomicBool>, probes: Arc<AtomicU64>) -> JoinHandle<()> {
     let (ready, is_ready) = std::sync::mpsc::channel();
     let namespace = pair.far.clone();
     let reflector = thread::spawn(move || {
@@ -215,12 +288,12 @@ fn plain_reflector(pair: &Pair, stop: Arc<AtomicBool>, probes: Arc<AtomicU64>) -
             let Ok((length, from)) = socket.recv_from(&mut packet) else {
                 continue;
             };
-            let now = NtpTime::from_unix_ns(realtime_ns());
+            let now_ns = realtime_ns();
             let fields = ReplyFields {
                 sequence: probes.load(Ordering::Relaxed) as u32,
-                transmit: now,
+                transmit: NtpTime::from_unix_ns(now_ns),
                 error: ErrorEstimate(1),
-                receive: now,
+                receive: NtpTime::from_unix_ns(now_ns - residence_ns),
                 ttl: 255,
             };
             if length == BASE_LEN {
@@ -239,7 +312,7 @@ fn plain_reflector(pair: &Pair, stop: Arc<AtomicBool>, probes: Arc<AtomicU64>) -
 fn a_plain_reflector_needs_force() {
     let Some(pair) = Pair::new() else { return };
     let (stop, probes) = (Arc::default(), Arc::default());
-    let reflector = plain_reflector(&pair, Arc::clone(&stop), Arc::clone(&probes));
+    let reflector = plain_reflector(&pair, 0, Arc::clone(&stop), Arc::clone(&probes));
     let arguments = format!("--peer {FAR_V4} -p 862 --rate 500 --duration 300ms");
     refused(&pair, &arguments, 1, "does not answer the identity request");
     assert_eq!(probes.load(Ordering::Relaxed), 0, "no probe was sent");
@@ -252,6 +325,38 @@ fn a_plain_reflector_needs_force() {
     );
     assert!((1..=160).contains(&count(summary, "received")), "{summary:#}");
     is_clean(&pair);
+    stop.store(true, Ordering::Relaxed);
+    reflector.join().unwrap();
+}
+
+#[test]
+fn replies_with_a_residence_longer_than_the_round_trip_are_counted_without_delays() {
+    let Some(pair) = Pair::new() else { return };
+    let stop = Arc::default();
+    let reflector = plain_reflector(&pair, 3_600_000_000_000, Arc::clone(&stop), Arc::default());
+    let arguments = format!("--peer {FAR_V4} -p 862 --rate 500 --duration 300ms --force --mode sendmmsg");
+    let (code, records, stderr) = volley(&pair, &arguments);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{records:#?}");
+    let (_, summary) = accounted(&records);
+    let implausible = count(summary, "implausible");
+    assert!(
+        implausible > 0 && implausible == count(summary, "received"),
+        "{summary:#}"
+    );
+    assert!(
+        summary["rtt_ns"].is_null() && summary["residence_ns"].is_null(),
+        "{summary:#}"
+    );
+    let rows: u64 = records[1..records.len() - 1]
+        .iter()
+        .map(|row| count(row, "implausible"))
+        .sum();
+    assert_eq!(rows, implausible, "{records:#?}");
+    let text = pair
+        .output(&pair.near, &format!("volley --iface port1 {arguments}"))
+        .stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains(" implausible, without delays\n"), "{text}");
     stop.store(true, Ordering::Relaxed);
     reflector.join().unwrap();
 }

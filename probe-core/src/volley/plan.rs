@@ -103,6 +103,17 @@ pub struct Plan {
     pub slots: u32,
 }
 
+impl Plan {
+    /// Falls back to mode `sendmmsg`. A process sets its pace, so the burst is the limit of a run that had none.
+    pub fn send_by_socket(&mut self, reason: String) {
+        self.mode = Mode::Sendmmsg;
+        self.reason = reason;
+        self.continuous = false;
+        let by_burst = rate_of(self.burst).min(highest_rate(self.timeout_ns));
+        self.rate_per_s = self.rate_per_s.or(Some(by_burst));
+    }
+}
+
 /// Why inputs are refused, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal(pub String);

@@ -7,6 +7,8 @@ use crate::volley::Histogram;
 pub struct Totals {
     pub sent: u64,
     pub received: u64,
+    /// Of `received`: replies without a delay, because their residence is longer than the round trip.
+    pub implausible: u64,
     /// Probes without a reply within the timeout.
     pub lost: u64,
     pub lost_forward: u64,
@@ -58,6 +60,24 @@ pub struct Snapshot {
     /// One-way delays, if both ends read one clock.
     pub forward: Option<Histogram>,
     pub backward: Option<Histogram>,
+    /// By how much this host's wall clock was stepped since the run began, if one-way delays are left out for that.
+    pub clock_step_ns: Option<i64>,
+}
+
+impl Snapshot {
+    /// Leaves out the one-way delays if this host's wall clock was stepped by `step_ns` since the run began: T2 and T3 follow
+    /// the step, T1 and T4 do not. Round trips and residences are differences of stamps of one clock.
+    pub fn without_stepped(self, step_ns: Option<i64>) -> Self {
+        let Some(step_ns) = step_ns.filter(|_| self.forward.is_some() || self.backward.is_some()) else {
+            return self;
+        };
+        Self {
+            forward: None,
+            backward: None,
+            clock_step_ns: Some(step_ns),
+            ..self
+        }
+    }
 }
 
 /// What happened between two snapshots of one run: a row of a time series.
@@ -76,6 +96,7 @@ pub fn difference(later: &Snapshot, earlier: &Snapshot) -> Snapshot {
         residence: later.residence.since(&earlier.residence),
         forward: both(&later.forward, &earlier.forward),
         backward: both(&later.backward, &earlier.backward),
+        clock_step_ns: later.clock_step_ns,
     }
 }
 
@@ -99,6 +120,7 @@ impl Totals {
         Self {
             sent: self.sent.saturating_sub(earlier.sent),
             received: self.received.saturating_sub(earlier.received),
+            implausible: self.implausible.saturating_sub(earlier.implausible),
             lost,
             lost_forward,
             lost_backward,
@@ -128,6 +150,7 @@ mod tests {
                 lost_forward: forward,
                 lost_backward: backward,
                 pending: sent - received - lost,
+                implausible: received / 20,
                 duplicates: received / 10,
                 ..Totals::default()
             },
@@ -135,6 +158,55 @@ mod tests {
             residence: Histogram::default(),
             forward: None,
             backward: None,
+            clock_step_ns: None,
+        }
+    }
+
+    #[test]
+    fn a_step_of_the_clock_leaves_out_one_way_delays_and_nothing_else() {
+        let delays = |value| {
+            let mut delays = Histogram::default();
+            delays.record(value);
+            delays
+        };
+        let (near, far) = (Some(delays(1_000)), Some(delays(2_000)));
+        // The step, whether one-way delays are kept, whether they are left in, the step in the result.
+        let table = [
+            (None, true, true, None),
+            (Some(1), true, false, Some(1)),
+            (Some(-5_000_000), true, false, Some(-5_000_000)),
+            (None, false, false, None),
+            (Some(1), false, false, None),
+        ];
+        for (step_ns, is_kept, is_left_in, clock_step_ns) in table {
+            let run = Snapshot {
+                rtt: delays(3_000),
+                residence: delays(500),
+                forward: near.clone().filter(|_| is_kept),
+                backward: far.clone().filter(|_| is_kept),
+                ..snapshot(9, 40, 40, (0, 0))
+            };
+            let before = Snapshot {
+                forward: is_kept.then(Histogram::default),
+                backward: is_kept.then(Histogram::default),
+                ..snapshot(5, 30, 30, (0, 0))
+            };
+            let stepped = run.clone().without_stepped(step_ns);
+            let want = Snapshot {
+                forward: near.clone().filter(|_| is_left_in),
+                backward: far.clone().filter(|_| is_left_in),
+                clock_step_ns,
+                ..run
+            };
+            assert_eq!(stepped, want, "{step_ns:?}");
+            let row = difference(&stepped, &before);
+            assert_eq!(
+                (row.forward.is_some(), row.backward.is_some(), row.clock_step_ns),
+                (is_left_in, is_left_in, clock_step_ns),
+                "{step_ns:?}"
+            );
+            let counts = (row.rtt.count(), row.residence.count(), row.totals.received);
+            assert_eq!(counts, (1, 1, 10), "{step_ns:?}");
         }
     }
 
@@ -148,6 +220,7 @@ mod tests {
             lost_forward: 5,
             lost_backward: 2,
             pending: 10,
+            implausible: 2,
             duplicates: 3,
             ..Totals::default()
         };

@@ -8,6 +8,7 @@ use probe_host::link::Link;
 
 use crate::backend::ebpf::attach::Classifier;
 use crate::udp::target::Target;
+use crate::volley::error::VolleyError;
 use crate::volley::object::VolleyObject;
 use crate::volley::transmitter::Transmitter;
 
@@ -45,4 +46,6 @@ pub(super) struct Setup {
     pub(super) object: VolleyObject,
     pub(super) settings: Settings,
     pub(super) transmitter: Transmitter,
+    /// Why the XDP program, which the plan needs, is not attached.
+    pub(super) unattached: Option<VolleyError>,
 }

@@ -58,7 +58,8 @@ impl Volley {
             .as_socket()
             .map_or(Address::NONE, |own| own.ip().into());
         let mut object = VolleyObject::load(config.plan.slots)?;
-        let epoch = epoch();
+        let wall = WallOffset::now();
+        let epoch = epoch(&wall);
         let settings = Settings {
             version: VERSION,
             interface: link.index,
@@ -83,12 +84,18 @@ impl Volley {
         shared.next().store(FIRST, Ordering::Release);
         object.set_settings(&settings)?;
         let mut links = Links::default();
-        match attach_xdp(&mut object, &link) {
-            Ok(xdp) => links.xdp = Some(xdp),
-            // Attached in mode sendmmsg too: only then does a veth take the replies that the peer's XDP program sends.
-            Err(_) if config.plan.mode == Mode::Sendmmsg => links.ingress = Some(attach_ingress(&mut object, &link)?),
-            Err(error) => return Err(error),
-        }
+        // Attached in mode sendmmsg too: only then does a veth take the replies that the peer's XDP program sends.
+        let unattached = match attach_xdp(&mut object, &link) {
+            Ok(xdp) => {
+                links.xdp = Some(xdp);
+                None
+            }
+            Err(_) if config.plan.mode == Mode::Sendmmsg => {
+                links.ingress = Some(attach_ingress(&mut object, &link)?);
+                None
+            }
+            Err(error) => Some(error),
+        };
         let egress = classifier_before_others(object.classifier(EGRESS)?, &link, TcAttachType::Egress);
         links.egress = Some(egress.map_err(|error| refused(&link, "the egress program", &error))?);
         Ok(Self {
@@ -99,6 +106,8 @@ impl Volley {
             plan: config.plan.clone(),
             one_way: config.one_way,
             epoch,
+            wall,
+            clock_step_ns: None,
             first: FIRST,
             sent_before: 0,
             deadline_ns: u64::MAX,
@@ -115,16 +124,24 @@ impl Volley {
                 link,
                 object,
                 settings,
+                unattached,
             }),
         })
     }
 
     /// Sends one probe by the socket, and one in the mode of the run. When both have been answered, the run begins.
-    /// `may_fall_back` allows mode `sendmmsg` if the second probe is not answered.
+    /// `may_fall_back` allows mode `sendmmsg` if the XDP program could not be attached, or the second probe is not answered.
     pub async fn start(&mut self, may_fall_back: bool) -> Result<(), VolleyError> {
         let Some(mut setup) = self.setup.take() else {
             return Err(VolleyError::Refused("the run has begun already".to_owned()));
         };
+        if let Some(error) = setup.unattached.take() {
+            if !may_fall_back {
+                return Err(error);
+            }
+            self.links.ingress = Some(attach_ingress(&mut setup.object, &setup.link)?);
+            self.fall_back(&mut setup, error.to_string())?;
+        }
         self.find_the_way(&mut setup).await?;
         if self.plan.mode != Mode::Sendmmsg && !self.try_frame(&setup).await? {
             let reason = why_unanswered(&setup.link, xdp_features(setup.link.index).unwrap_or_default());
@@ -207,9 +224,7 @@ impl Volley {
 
     /// Continues in mode `sendmmsg`.
     fn fall_back(&mut self, setup: &mut Setup, reason: String) -> Result<(), VolleyError> {
-        self.plan.mode = Mode::Sendmmsg;
-        self.plan.reason = reason;
-        self.plan.continuous = false;
+        self.plan.send_by_socket(reason);
         setup.settings.flags = flags(Mode::Sendmmsg, self.one_way);
         setup.object.set_settings(&setup.settings)?;
         Ok(())
@@ -286,9 +301,9 @@ fn flags(mode: Mode, one_way: bool) -> u32 {
 }
 
 /// The current second on both clocks.
-fn epoch() -> Epoch {
+fn epoch(wall: &WallOffset) -> Epoch {
     let now_ns = monotonic_ns();
-    let wall_ns = WallOffset::now().wall_ns(now_ns);
+    let wall_ns = wall.wall_ns(now_ns);
     Epoch {
         unix_s: wall_ns / NS_PER_S,
         mono_ns: now_ns.wrapping_sub(wall_ns % NS_PER_S),

@@ -10,7 +10,7 @@ use probe_core::volley::{Capabilities, Mode, PlanInputs, plan};
 use probe_io::volley::object::VolleyObject;
 use probe_io::volley::{VolleyError, capabilities};
 
-use crate::line::{FAR_V4, Line, command, scaled};
+use crate::line::{FAR_V4, Line, NEAR_V4, command, scaled};
 use crate::run::{assert_sound, open, open_as};
 
 /// The capabilities of an interface at the near end.
@@ -95,6 +95,81 @@ fn a_veth_whose_other_end_does_not_poll_goes_on_with_a_socket() {
         assert_sound(&snapshot, "by a socket");
         assert!(snapshot.totals.received > scaled(100), "{:?}", snapshot.totals);
     }
+}
+
+/// On a VXLAN device, and on a veth whose other end has a large MTU.
+#[test]
+fn a_device_that_refuses_the_xdp_program_goes_on_with_a_socket() {
+    for device in [vxlan as fn(&Line), large_frames] {
+        let Some(line) = Line::new() else { return };
+        device(&line);
+        let _far = line.reflector(AttachMode::Tc);
+        // As on a kernel before Linux 6.3, which does not report features.
+        let silent = Capabilities {
+            volley: Ok(()),
+            train: Ok(()),
+            sendmmsg: Ok(()),
+        };
+        let inputs = |mode| PlanInputs {
+            mode,
+            rate_per_s: Some(5_000),
+            ..PlanInputs::default()
+        };
+        for mode in [Mode::Volley, Mode::Train] {
+            let refused = line.near(async || {
+                let mut volley = open_as(FAR_V4, &inputs(Some(mode)), &silent, Duration::from_millis(300)).await;
+                volley.start(false).await
+            });
+            let refused = refused.unwrap_err().to_string();
+            assert!(
+                refused.starts_with("port1 does not take the XDP program in native mode: ")
+                    && refused.lines().count() == 1,
+                "{mode}: {refused}"
+            );
+        }
+        let (plan, snapshot) = line.near(async || {
+            let mut volley = open_as(FAR_V4, &inputs(None), &silent, Duration::from_millis(300)).await;
+            assert_eq!(volley.plan().mode, Mode::Volley);
+            volley.start(true).await.unwrap();
+            while !volley.is_over() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            (volley.plan().clone(), volley.stop(false).await)
+        });
+        assert_eq!(plan.mode, Mode::Sendmmsg);
+        assert!(
+            plan.reason
+                .starts_with("port1 does not take the XDP program in native mode: "),
+            "{plan:?}"
+        );
+        assert_sound(&snapshot, "by a socket");
+        assert!(snapshot.totals.received > 0, "{:?}", snapshot.totals);
+    }
+}
+
+/// Makes `port1` and `port2` VXLAN devices over the veth pair.
+fn vxlan(line: &Line) {
+    let ends = [
+        (&line.near, "port1", NEAR_V4, "10.1.2.5", "10.1.2.6"),
+        (&line.far, "port2", FAR_V4, "10.1.2.6", "10.1.2.5"),
+    ];
+    for (namespace, port, address, own, other) in ends {
+        command(&format!("ip -n {namespace} link set {port} down"));
+        command(&format!("ip -n {namespace} link set {port} name lower"));
+        command(&format!("ip -n {namespace} address flush dev lower"));
+        command(&format!("ip -n {namespace} address add {own}/24 dev lower"));
+        command(&format!("ip -n {namespace} link set lower up"));
+        command(&format!(
+            "ip -n {namespace} link add {port} type vxlan id 5 dstport 4789 local {own} remote {other}"
+        ));
+        command(&format!("ip -n {namespace} address add {address}/24 dev {port}"));
+        command(&format!("ip -n {namespace} link set {port} up"));
+    }
+}
+
+/// A page has no room for the frames that `port2` may send (`veth_xdp_set` in `drivers/net/veth.c`).
+fn large_frames(line: &Line) {
+    command(&format!("ip -n {} link set port2 mtu 9000", line.far));
 }
 
 #[test]

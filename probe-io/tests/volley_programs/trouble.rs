@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use probe_core::attach::AttachMode;
 use probe_core::volley::{Mode, PlanInputs};
+use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::wall::WallOffset;
 use probe_io::volley::Volley;
 
 use crate::line::{FAR_V4, Line, command};
@@ -71,4 +73,33 @@ fn probes_that_wait_for_the_next_hop_are_lost_in_the_end() {
     assert_sound(&snapshot, "behind the next hop");
     assert!(snapshot.totals.lost >= 50, "{:?}", snapshot.totals);
     assert_eq!(snapshot.totals.pending, 0, "{:?}", snapshot.totals);
+}
+
+#[test]
+fn one_way_delays_are_left_out_after_a_step_of_the_clock() {
+    let Some(line) = Line::new() else { return };
+    let _far = line.reflector(AttachMode::XdpNative);
+    for mode in Mode::ALL {
+        let (before, stepped, whole) = line.near(async || {
+            let mut volley = begun(mode, 1_000).await;
+            wait_for("replies", || volley.snapshot().totals.received > 10).await;
+            let before = volley.snapshot();
+            // As if the clock had been 5 ms behind when the run began.
+            let now_ns = monotonic_ns();
+            volley.set_wall(WallOffset::between(now_ns, realtime_ns() - 5_000_000, now_ns));
+            let stepped = volley.snapshot();
+            // As if it had been set back again.
+            volley.set_wall(WallOffset::now());
+            (before, stepped, volley.stop(false).await)
+        });
+        assert_eq!(before.clock_step_ns, None, "{mode}");
+        assert!(before.forward.is_some() && before.backward.is_some(), "{mode}");
+        for snapshot in [stepped, whole] {
+            let step_ns = snapshot.clock_step_ns.unwrap();
+            assert!(step_ns.abs_diff(5_000_000) < 1_000_000, "{mode}: {step_ns}");
+            assert_eq!((&snapshot.forward, &snapshot.backward), (&None, &None), "{mode}");
+            assert!(snapshot.totals.received >= before.totals.received, "{mode}");
+            assert_eq!(snapshot.rtt.count(), snapshot.totals.received, "{mode}");
+        }
+    }
 }

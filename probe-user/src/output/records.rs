@@ -535,6 +535,7 @@ const VOLLEY_RESULTS: &[Field] = &[
     ("end", "time", "End of the interval."),
     ("sent", "integer", "Probes sent: `received` + `lost` + `pending` − `pending_before`."),
     ("received", "integer", "Probes answered within the timeout."),
+    ("implausible", "integer", "Of `received`: the residence time is longer than the round trip; such replies have no delays."),
     ("lost", "integer", "Probes not answered within the timeout."),
     ("pending", "integer", "Probes in flight at the end."),
     ("pending_before", "integer", "Probes in flight at the start; 0 in a summary."),
@@ -555,6 +556,7 @@ const VOLLEY_RESULTS: &[Field] = &[
     ("residence_ns", "distribution?", "Residence time in the reflector, T3 − T2."),
     ("forward_ns", "distribution?", "One-way delay to the peer, T2 − T1 (RFC 7679), if both ends read one clock."),
     ("backward_ns", "distribution?", "One-way delay from the peer, T4 − T3 (RFC 7679), if both ends read one clock."),
+    ("clock_step_ns", "ns?", "By how much this host's wall clock was stepped since the run began; negative: back. One-way delays are null from then on. Null without a step, and if the ends do not read one clock."),
 ];
 
 #[rustfmt::skip]

@@ -47,6 +47,33 @@ fn the_best_mode_that_the_device_has_is_taken_and_the_reason_given() {
 }
 
 #[test]
+fn a_socket_that_sends_instead_has_a_rate() {
+    // continuous, wanted, timeout in s, rate
+    let table = [
+        (false, Some(5_000), 1, 5_000),
+        (true, Some(5_000), 1, 5_000),
+        (true, None, 1, 1_024_000),
+        (true, None, 4, 524_288),
+    ];
+    for (continuous, rate_per_s, timeout_s, want) in table {
+        let inputs = PlanInputs {
+            continuous,
+            rate_per_s,
+            timeout_ns: timeout_s * NS_PER_S,
+            ..PlanInputs::default()
+        };
+        let mut plan = plan(&inputs, None, &able()).unwrap();
+        assert_eq!(plan.rate_per_s, rate_per_s, "{inputs:?}");
+        plan.send_by_socket("refused".to_owned());
+        assert_eq!(
+            (plan.mode, &*plan.reason, plan.continuous, plan.rate_per_s),
+            (Mode::Sendmmsg, "refused", false, Some(want)),
+            "{inputs:?}"
+        );
+    }
+}
+
+#[test]
 fn the_peer_limits_the_rate() {
     // wanted, limit, rate
     let table = [

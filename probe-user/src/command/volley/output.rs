@@ -58,6 +58,8 @@ pub struct BurstFields {
 pub struct VolleyCounts {
     pub sent: u64,
     pub received: u64,
+    /// Of `received`.
+    pub implausible: u64,
     pub lost: u64,
     /// In flight at the end.
     pub pending: u64,
@@ -94,6 +96,7 @@ impl VolleyCounts {
         Self {
             sent: totals.sent,
             received: totals.received,
+            implausible: totals.implausible,
             lost: totals.lost,
             pending: totals.pending,
             pending_before,
@@ -135,6 +138,8 @@ pub struct VolleyResults {
     pub forward_ns: Option<Summary>,
     #[serde(serialize_with = "fields::distribution")]
     pub backward_ns: Option<Summary>,
+    /// One-way delays are left out for it.
+    pub clock_step_ns: Option<i64>,
     #[serde(flatten, serialize_with = "fields::one_way_clock")]
     pub clock: Option<OneWayClock>,
 }
@@ -157,6 +162,7 @@ impl VolleyResults {
             residence_ns: part.residence.summary(),
             forward_ns: one_way[0],
             backward_ns: one_way[1],
+            clock_step_ns: part.clock_step_ns,
             clock: part.forward.as_ref().map(|_| OneWayClock::SameClock),
         }
     }

@@ -1,7 +1,7 @@
 //! Writes the results of a volley.
 
 use anyhow::Result;
-use probe_core::volley::{Mode, Plan, Snapshot, Totals, difference};
+use probe_core::volley::{Mode, Plan, Snapshot, difference};
 use probe_io::volley::VolleySample;
 
 use crate::command::shared::host::agent_name;
@@ -11,7 +11,7 @@ use crate::command::volley::output::{SampleFields, VolleyResults, VolleyStart, V
 use crate::output::Format;
 use crate::output::file::OutputFile;
 use crate::output::jsonl::record;
-use crate::output::quantity::count;
+use crate::output::quantity::{count, duration_u64};
 use crate::output::samples::Samples;
 use crate::output::sink::{Control, Sink};
 use crate::output::time::{Utc, UtcOffset};
@@ -163,7 +163,7 @@ impl Report {
             results,
             cpu_ns,
             self_queueing,
-            notes: notes(plan, self_queueing, rate, &run.totals),
+            notes: notes(plan, self_queueing, rate, run),
         };
         let (start, map, mut files) = (self.start, self.map, self.files);
         if let Some(samples) = &mut files.samples {
@@ -199,7 +199,7 @@ fn is_self_queueing(plan: &Plan) -> bool {
 }
 
 /// `rate` is the number of probes sent in a second.
-fn notes(plan: &Plan, self_queueing: bool, rate: u64, totals: &Totals) -> Vec<String> {
+fn notes(plan: &Plan, self_queueing: bool, rate: u64, run: &Snapshot) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(limit) = plan.rate_per_s
         && rate < limit - limit / 4
@@ -229,10 +229,19 @@ fn notes(plan: &Plan, self_queueing: bool, rate: u64, totals: &Totals) -> Vec<St
                 .to_owned(),
         );
     }
-    if totals.samples_lost > 0 {
+    if let Some(step_ns) = run.clock_step_ns {
+        let direction = if step_ns < 0 { "back" } else { "forward" };
+        let by = duration_u64(step_ns.unsigned_abs());
+        notes.push(format!(
+            "the wall clock of this host was stepped {direction} by {by}: one-way delays are left out, round trips are not \
+             affected"
+        ));
+    }
+    let samples_lost = run.totals.samples_lost;
+    if samples_lost > 0 {
         notes.push(format!(
             "{} left out, because the ring buffer was full; use a larger --samples-every",
-            count(totals.samples_lost, "sample")
+            count(samples_lost, "sample")
         ));
     }
     notes

@@ -192,5 +192,6 @@ fn nothing(at_ns: u64, one_way: bool) -> Snapshot {
         residence: Histogram::default(),
         forward: one_way.then(Histogram::default),
         backward: one_way.then(Histogram::default),
+        clock_step_ns: None,
     }
 }

@@ -55,6 +55,7 @@ pub fn snapshot(at_ns: u64, [fast, slow, lost, pending]: [u64; 4]) -> Snapshot {
         forward: Some(rtt.clone()),
         backward: Some(rtt.clone()),
         rtt,
+        clock_step_ns: None,
     }
 }
 

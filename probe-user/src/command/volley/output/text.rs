@@ -107,6 +107,7 @@ pub fn counts(counts: &VolleyCounts) -> String {
         (counts.late, "late"),
         (counts.duplicates, "duplicate"),
         (counts.reordered, "reordered"),
+        (counts.implausible, "implausible, without delays"),
     ]) {
         line += &format!(", {further}");
     }

@@ -79,6 +79,43 @@ fn rows_add_up_to_the_summary() {
 }
 
 #[test]
+fn one_way_delays_end_when_the_clock_is_stepped() {
+    let directory = tempfile::tempdir().unwrap();
+    for (step_ns, words) in [
+        (5_000_000, "stepped forward by 5.00 ms"),
+        (-2_000, "stepped back by 2.00 µs"),
+    ] {
+        let config = config(directory.path(), "--html DIR/page");
+        let files = Files::open(&config).unwrap();
+        let mut report = Report::new(files, start(), UtcOffset::new(0, 0), snapshot(0, [0; 4])).unwrap();
+        report.add(&snapshot(S, [50, 0, 0, 0]), false).unwrap();
+        let stepped = |at_ns, counts| snapshot(at_ns, counts).without_stepped(Some(step_ns));
+        report.add(&stepped(2 * S, [80, 0, 0, 0]), false).unwrap();
+        let run = stepped(3 * S, [90, 0, 0, 0]);
+        drop(report.end(&run, &plan(), 3 * S, None).unwrap());
+        let text = fs::read_to_string(directory.path().join("out")).unwrap();
+        let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let table = [(1, 50, true), (2, 30, false), (3, 10, false), (4, 90, false)];
+        for (index, number, has_one_way) in table {
+            let record = &records[index];
+            assert_eq!(record["rtt_ns"]["count"], number, "{record:#}");
+            for field in ["forward_ns", "backward_ns", "clock"] {
+                assert_eq!(record[field].is_null(), !has_one_way, "{field}: {record:#}");
+            }
+            let step = if has_one_way { Value::Null } else { step_ns.into() };
+            assert_eq!(record["clock_step_ns"], step, "{record:#}");
+        }
+        let notes = records[4]["notes"].to_string();
+        assert!(
+            notes.contains(words) && notes.contains("one-way delays are left out"),
+            "{notes}"
+        );
+        let page = fs::read_to_string(directory.path().join("page")).unwrap();
+        assert!(page.contains(words), "{page}");
+    }
+}
+
+#[test]
 fn a_last_row_without_events_is_left_out() {
     let directory = tempfile::tempdir().unwrap();
     let files = Files::open(&config(directory.path(), "")).unwrap();
@@ -135,7 +172,7 @@ fn a_run_queues_behind_itself_if_several_probes_are_in_flight() {
             ..plan()
         };
         assert_eq!(is_self_queueing(&plan), expected, "{plan:?}");
-        let notes = notes(&plan, expected, 0, &Totals::default()).join("\n");
+        let notes = notes(&plan, expected, 0, &snapshot(0, [0; 4])).join("\n");
         assert_eq!(notes.contains("self-queueing"), expected);
         assert_eq!(notes.contains("path xdp"), mode != Mode::Sendmmsg);
     }
@@ -161,7 +198,7 @@ fn a_rate_that_was_not_reached_is_explained() {
             rate_per_s,
             ..plan()
         };
-        let notes = notes(&plan, false, rate, &Totals::default()).join("\n");
+        let notes = notes(&plan, false, rate, &snapshot(0, [0; 4])).join("\n");
         let words = expected.unwrap_or("probes a second");
         assert_eq!(notes.contains(words), expected.is_some(), "{notes}");
     }
