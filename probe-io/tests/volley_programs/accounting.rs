@@ -82,6 +82,24 @@ fn losses_and_copies_are_those_of_the_line() {
     }
 }
 
+/// A reply that is copied although it answers a copy is the third reply to its probe. The reflector has counted only two.
+#[test]
+fn replies_copied_twice_leave_the_direction_of_losses() {
+    let right = Every {
+        dropped: 101,
+        copied: 103,
+        overtaken: 89,
+    };
+    let left = Every {
+        dropped: 0,
+        copied: 109,
+        overtaken: 97,
+    };
+    for mode in Mode::ALL {
+        assert_accounted(mode, FAR_V6, FEW, [right, left], 0);
+    }
+}
+
 /// At least `probes` are sent. `twice`: see [`Injector::agree`].
 fn assert_accounted(mode: Mode, address: &str, probes: u64, [right, left]: [Every; 2], twice: u64) {
     let Some(line) = Line::new() else { return };
