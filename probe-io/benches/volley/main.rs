@@ -1,9 +1,11 @@
 //! `cargo bench -p probe-io --bench volley [-- SECONDS [MILLIONS]]`: the highest rates of volleys and trains on a veth pair
 //! with native XDP at both ends, their CPU time, and the delay that they add to other traffic; then the counts of MILLIONS of
-//! probes over a line that drops, copies and overtakes them. Nothing else should run on the machine.
+//! probes over a line that drops, copies and overtakes them. Ends with exit code 1 if counts do not agree. Nothing else should
+//! run on the machine.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it must be")]
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -26,17 +28,25 @@ mod line;
 /// Pings on another veth pair.
 const BYSTANDER: &str = "ping -q -i 0.002 -c 400 10.9.9.2";
 
-fn main() {
+fn main() -> ExitCode {
     let numbers: Vec<f64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
     let seconds = numbers.first().copied().unwrap_or(10.0);
-    speeds(seconds);
-    if let Some(&millions) = numbers.get(1) {
-        accounting((millions * 1e6) as u64);
+    let outcome = speeds(seconds).and_then(|()| match numbers.get(1) {
+        Some(&millions) => accounting((millions * 1e6) as u64),
+        None => Ok(()),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn speeds(seconds: f64) {
-    let Some(line) = Line::new() else { return };
+/// `Err` says in one line which rows have counts that do not add up.
+fn speeds(seconds: f64) -> Result<(), String> {
+    let Some(line) = Line::new() else { return Ok(()) };
     line.bystander();
     let _far = line.reflector(AttachMode::XdpNative);
     let quiet = line.near(async || bystander_us());
@@ -58,6 +68,7 @@ fn speeds(seconds: f64) {
         ("volley 100,000/s", Mode::Volley, Some(100_000), default.balls),
         ("sendmmsg 150,000/s", Mode::Sendmmsg, Some(150_000), default.balls),
     ];
+    let mut wrong = Vec::new();
     for (name, mode, rate_per_s, balls) in rows {
         let inputs = PlanInputs {
             mode: Some(mode),
@@ -69,9 +80,11 @@ fn speeds(seconds: f64) {
         let row = line.near(async || measure(&inputs, seconds).await);
         let bystander = line.near(async || beside(&inputs).await);
         let totals = row.snapshot.totals;
-        let sound = totals.sent == totals.received + totals.lost + totals.pending;
+        if totals.sent != totals.received + totals.lost || row.pending != 0 {
+            wrong.push(format!("{name}: {} pending, {totals:?}", row.pending));
+        }
         println!(
-            "{name:<22} {:>9.0} {:>10} {:>6} {:>9.3} {:>9.3} {:>8} {:>8} {:>+12.1}{}",
+            "{name:<22} {:>9.0} {:>10} {:>6} {:>9.3} {:>9.3} {:>8} {:>8} {:>+12.1}",
             totals.received as f64 / row.seconds,
             totals.sent,
             totals.lost,
@@ -80,14 +93,21 @@ fn speeds(seconds: f64) {
             row.snapshot.rtt.quantile(0.5).unwrap(),
             row.snapshot.rtt.quantile(0.999).unwrap(),
             bystander - quiet,
-            if sound { "" } else { "  THE COUNTS DO NOT ADD UP" },
         );
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(format!("the counts do not add up: {}", wrong.join("; "))),
     }
 }
 
-/// Sends `probes` over a line that drops, copies and overtakes some of them.
-fn accounting(probes: u64) {
-    let Some(line) = Line::new() else { return };
+/// Of so many copies, one has a dropped or copied reply by chance.
+const ONE_OF_COPIES: u64 = 3_300;
+
+/// Sends `probes` over a line that drops, copies and overtakes some of them. `Err` says in one line which counts do not agree
+/// with those of the line.
+fn accounting(probes: u64) -> Result<(), String> {
+    let Some(line) = Line::new() else { return Ok(()) };
     // Six different primes, so that faults of probes and of replies seldom coincide.
     let right = Every {
         dropped: 10_007,
@@ -106,39 +126,50 @@ fn accounting(probes: u64) {
         timeout_ns: 500_000_000,
         ..PlanInputs::default()
     };
-    let (before, start, snapshot) = line.near(async || {
+    let (sent_before, pending, took, snapshot) = line.near(async || {
         let mut volley = open(&inputs, 3_600.0).await;
-        let (before, start) = (injector.done(), Instant::now());
-        while volley.snapshot().totals.sent < probes {
+        let start = Instant::now();
+        while volley.snapshot().totals.sent < probes && !volley.is_over() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        (before, start, volley.stop(false).await)
+        let took = start.elapsed();
+        let snapshot = injector.end(&mut volley).await;
+        (volley.sent_before(), volley.pending_in_ring(), took, snapshot)
     });
     let [right, left] = injector.done();
     let totals = snapshot.totals;
     println!(
-        "\n{} sent = {} received + {} lost + {} pending: {}; {:.0} s",
+        "\n{} sent = {} received + {} lost + {pending} pending; {:.0} s",
         totals.sent,
         totals.received,
         totals.lost,
-        totals.pending,
-        totals.sent == totals.received + totals.lost + totals.pending,
-        start.elapsed().as_secs_f64(),
+        took.as_secs_f64(),
     );
     println!(
-        "lost forward {}, the line dropped {}; backward {}, dropped {}; duplicates {}, copied {}; reordered {}",
+        "lost forward {}, the line dropped {}; backward {}, dropped {}; duplicates {}, copied {}; reordered {}, overtaken {}; \
+         late {}, refused {}",
         totals.lost_forward,
-        right.dropped - before[0].dropped,
+        right.dropped,
         totals.lost_backward,
-        left.dropped - before[1].dropped,
+        left.dropped,
         totals.duplicates,
-        right.copied - before[0].copied + left.copied - before[1].copied,
+        right.copied + left.copied,
         totals.reordered,
+        injector.overtaken(),
+        totals.late,
+        totals.refused.total(),
     );
+    if pending != 0 || totals.sent < probes {
+        return Err(format!("{pending} pending after {} of {probes} probes", totals.sent));
+    }
+    let twice = 5 + 4 * right.copied / ONE_OF_COPIES;
+    injector.agree(&totals, sent_before, twice)
 }
 
 struct Row {
     snapshot: Snapshot,
+    /// At the end, by the slots of the ring.
+    pending: u64,
     seconds: f64,
     /// Of the whole machine, softirqs included.
     cpu_s: f64,
@@ -172,8 +203,10 @@ async fn measure(inputs: &PlanInputs, seconds: f64) -> Row {
     }
     let (cpu_s, own_s, seconds) = (busy_s(&before), own_s() - own, start.elapsed().as_secs_f64());
     assert_eq!(volley.failure(), None);
+    let snapshot = volley.stop(false).await;
     Row {
-        snapshot: volley.stop(false).await,
+        snapshot,
+        pending: volley.pending_in_ring(),
         seconds,
         cpu_s,
         own_s,
