@@ -122,7 +122,8 @@ impl Volley {
         let received = with_delay + implausible;
         let lost = counted.lost + of(Count::Overrun);
         let copied = of(Count::CopiedForward);
-        let reflected = self.reflector.follow(&counted.newest, received + copied);
+        // Without copies: of a copy that is copied again, both count as second answers of the reflector.
+        let reflected = self.reflector.follow(&counted.newest, received);
         let losses = Losses::new(lost, received, copied, reflected);
         Totals {
             sent,

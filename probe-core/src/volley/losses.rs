@@ -30,7 +30,7 @@ impl ReflectorCounter {
         counter
     }
 
-    /// Takes the newest numbers of each processor. At least `arrived` probes, with copies, have reached the reflector.
+    /// Takes the newest numbers of each processor. At least `arrived` probes have reached the reflector.
     pub fn follow(&mut self, newest: &[(usize, u32, u32)], arrived: u64) -> Reflected {
         for &(processor, _, reflected) in newest {
             let known = self.seen.iter_mut().find(|(known, _)| *known == processor);
