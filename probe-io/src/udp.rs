@@ -3,7 +3,7 @@
 pub mod batch;
 pub(crate) mod membership;
 pub(crate) mod options;
-pub(crate) mod sender;
+pub(crate) mod sending;
 pub mod sockets;
 pub mod stamped;
 pub(crate) mod strays;

@@ -102,7 +102,7 @@ impl Volley {
     }
 
     /// Slewing changes both clocks alike, so the wall clock was stepped if the readings differ by more than their uncertainty,
-    /// which is some tens of nanoseconds. A step back to where it was leaves the delays in between wrong.
+    /// which is some tens of nanoseconds. A step that is undone between two snapshots is not noticed.
     fn look_at_clocks(&mut self) {
         let now = WallOffset::now();
         if self.wall.differs(&now) {

@@ -7,6 +7,8 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -113,8 +115,9 @@ fn probes_of_batches_take_the_path_of_single_ones() {
     }
     let _far = pair.started(&pair.far, "reflect --iface vx0 --family v4");
     let near = pair.near.clone();
-    let (started, is_started) = std::sync::mpsc::channel();
-    let captured = std::thread::spawn(move || {
+    let (started, is_started) = mpsc::channel();
+    let (ended, has_ended) = mpsc::channel();
+    let captured = thread::spawn(move || {
         in_namespace(&near);
         let capture = capture();
         started.send(()).unwrap();
@@ -123,7 +126,8 @@ fn probes_of_batches_take_the_path_of_single_ones() {
             .unwrap();
         let rest = std::iter::from_fn(|| tunnelled(&capture));
         let paths: Vec<_> = rest.map(|probe| probe.outer_port).collect();
-        // The same flow, from a socket that is not connected.
+        // The same flow, from a socket that is not connected. The agent has given up the port.
+        has_ended.recv().unwrap();
         let single = UdpSocket::bind(("10.7.0.1", first.port)).unwrap();
         single.send_to(&[0; 44], ("10.7.0.2", 1910)).unwrap();
         (paths, tunnelled(&capture).unwrap().outer_port)
@@ -133,6 +137,7 @@ fn probes_of_batches_take_the_path_of_single_ones() {
     let sending =
         "agent --iface vx0 --family v4 --no-group --peer 10.7.0.2 --timeout 100ms --interval 4us --count 60000";
     let (status, records, stderr) = pair.started(&pair.near, sending).wait();
+    ended.send(()).unwrap();
     assert!(status.success(), "{stderr}");
     assert_eq!(count(summary(&records, "10.7.0.2", "unicast"), "send_failed"), 0);
     let (paths, path) = captured.join().unwrap();

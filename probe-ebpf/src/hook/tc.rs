@@ -19,8 +19,8 @@ impl TcHook {
         Self(context)
     }
 
-    /// Removes the random flow hash of a connected socket (`sk_set_txhash`, net/ipv4/datagram.c). Whoever needs a hash then
-    /// takes that of the addresses and ports, so the packet takes the path of those of an unconnected socket.
+    /// Removes the random flow hash of a connected socket (`sk_set_txhash`, net/ipv4/datagram.c). The kernel then
+    /// computes one from addresses and ports, as for an unconnected socket.
     #[inline(always)]
     pub fn clear_flow_hash(&self) {
         // SAFETY: the kernel keeps the context valid while the program runs.

@@ -31,6 +31,7 @@ pub fn stamp(hook: &TcHook, settings: &Settings) {
 
 #[inline(always)]
 fn write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<()> {
+    hook.clear_flow_hash();
     let payload = payload_at(udp.family);
     let sequence = u32::from_be(hook.load(payload + SEQUENCE)?);
     capture(hook, udp);

@@ -101,7 +101,7 @@ fn speeds(seconds: f64) -> Result<(), String> {
     }
 }
 
-/// Of so many copies, one has a dropped or copied reply by chance.
+/// One copy in this many has a dropped or copied reply.
 const ONE_OF_COPIES: u64 = 3_300;
 
 /// Sends `probes` over a line that drops, copies and overtakes some of them. `Err` says in one line which counts do not agree

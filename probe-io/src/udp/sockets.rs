@@ -16,7 +16,7 @@ use tokio::net::UdpSocket;
 use crate::udp::batch::Datagram;
 use crate::udp::membership::{Filter, join, set_filter};
 use crate::udp::options::{UNICAST_TTL, enlarge_send_buffer, set_ttl};
-use crate::udp::sender::Sender;
+use crate::udp::sending::SendingSockets;
 use crate::udp::stamped::{Leaving, Received};
 use crate::udp::strays;
 use crate::udp::watched::WatchedSocket;
@@ -57,7 +57,7 @@ impl SocketError {
 /// The sending socket.
 enum ProbeSocket {
     /// Kernel programs take the replies.
-    SendOnly(Sender),
+    SendOnly(SendingSockets),
     /// It stamps what it sends, and receives the replies.
     Stamping(WatchedSocket),
 }
@@ -150,7 +150,7 @@ impl Sockets {
                 sender
                     .set_recv_buffer_size(strays::MAX_BYTES)
                     .map_err(failed("set up the sending socket"))?;
-                ProbeSocket::SendOnly(Sender::new(sender))
+                ProbeSocket::SendOnly(SendingSockets::new(sender))
             }
             Engine::Socket => {
                 ProbeSocket::Stamping(WatchedSocket::new(sender).map_err(failed("stamp at the sending socket"))?)

@@ -46,6 +46,6 @@ pub(super) struct Setup {
     pub(super) object: VolleyObject,
     pub(super) settings: Settings,
     pub(super) transmitter: Transmitter,
-    /// Why the XDP program, which the plan needs, is not attached.
-    pub(super) unattached: Option<VolleyError>,
+    /// Why the XDP program could not be attached, if the plan needs it.
+    pub(super) xdp_refusal: Option<VolleyError>,
 }

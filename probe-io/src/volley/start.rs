@@ -85,7 +85,7 @@ impl Volley {
         object.set_settings(&settings)?;
         let mut links = Links::default();
         // Attached in mode sendmmsg too: only then does a veth take the replies that the peer's XDP program sends.
-        let unattached = match attach_xdp(&mut object, &link) {
+        let xdp_refusal = match attach_xdp(&mut object, &link) {
             Ok(xdp) => {
                 links.xdp = Some(xdp);
                 None
@@ -124,7 +124,7 @@ impl Volley {
                 link,
                 object,
                 settings,
-                unattached,
+                xdp_refusal,
             }),
         })
     }
@@ -135,7 +135,7 @@ impl Volley {
         let Some(mut setup) = self.setup.take() else {
             return Err(VolleyError::Refused("the run has begun already".to_owned()));
         };
-        if let Some(error) = setup.unattached.take() {
+        if let Some(error) = setup.xdp_refusal.take() {
             if !may_fall_back {
                 return Err(error);
             }

@@ -8,7 +8,7 @@ use probe_io::volley::object as volley;
 use crate::{hops, rig};
 
 /// Instructions that the verifier may process for each program on Linux 6.18 and newer: 15 % more than it did when this was
-/// written. Whoever raises one says why.
+/// written. State the reason when you raise one.
 const CEILINGS: [(&str, u32); 11] = [
     ("kstamp_xdp", 33_500),
     ("kstamp_ingress", 36_900),

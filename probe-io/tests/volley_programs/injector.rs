@@ -151,8 +151,8 @@ impl Injector {
     /// Compares the counts of a run that has ended with those of the line. None of the probes before the run may have had a
     /// fault. `Err` says in one line what does not agree.
     ///
-    /// The line may also drop or copy a reply to a copied probe, `twice` times at most. If it drops one of two replies, neither
-    /// a probe is lost nor a reply is a duplicate. If it copies the second one, the third reply counts as the answer to another
+    /// The line may also drop or copy a reply to a copied probe, `twice` times at most. If it drops one of two replies, no probe
+    /// is lost and no reply is a duplicate. If it copies the second one, the third reply counts as the answer to another
     /// copy, and one backward loss less is left. A reply after the timeout counts as late, not as a duplicate, and its probe as
     /// lost. Without all these, each count is exact.
     pub(crate) fn agree(&self, totals: &Totals, sent_before: u64, twice: u64) -> Result<(), String> {

@@ -1,4 +1,5 @@
-//! A run ends when it is stopped, when its process is stopped or killed, and no packet can add balls.
+//! A run ends when it is stopped, at its deadline although its process is suspended, and when its process is killed. No packet can
+//! add balls.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -233,7 +234,7 @@ fn an_interface_works_after_a_process_was_killed_in_mode_sendmmsg() {
 }
 
 #[test]
-fn balls_of_a_stopped_process_end_at_the_deadline() {
+fn balls_of_a_suspended_process_end_at_the_deadline() {
     let Some(line) = Line::new() else { return };
     let _far = line.reflector(AttachMode::XdpNative);
     let mut runner = Runner::begun(&line, "runs_for_a_short_time");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use probe_core::attach::AttachMode;
 use probe_core::volley::{Mode, PlanInputs};
-use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::clock::monotonic_ns;
 use probe_host::wall::WallOffset;
 use probe_io::volley::Volley;
 
@@ -85,8 +85,9 @@ fn one_way_delays_are_left_out_after_a_step_of_the_clock() {
             wait_for("replies", || volley.snapshot().totals.received > 10).await;
             let before = volley.snapshot();
             // As if the clock had been 5 ms behind when the run began.
-            let now_ns = monotonic_ns();
-            volley.set_wall(WallOffset::between(now_ns, realtime_ns() - 5_000_000, now_ns));
+            let (now_ns, ahead_ns) = (monotonic_ns(), WallOffset::now().ahead_ns());
+            let wall_ns = now_ns.wrapping_add_signed(ahead_ns) - 5_000_000;
+            volley.set_wall(WallOffset::between(now_ns, wall_ns, now_ns));
             let stepped = volley.snapshot();
             // As if it had been set back again.
             volley.set_wall(WallOffset::now());

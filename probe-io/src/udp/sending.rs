@@ -11,22 +11,24 @@ use crate::udp::batch::{Datagram, MAX_BATCH, send_first};
 use crate::udp::options::{UNICAST_TTL, enlarge_send_buffer, set_ttl};
 use crate::udp::strays;
 
-/// As many datagrams in a row to one peer leave by a connected socket.
-const MIN_ROW: usize = 8;
+/// Minimum number of datagrams in a row to one peer for the connected socket.
+const MIN_TO_ONE_PEER: usize = 8;
 
 /// Sends probes whose replies kernel programs take. Packets that come up answer no probe.
-pub(crate) struct Sender {
+pub(crate) struct SendingSockets {
     socket: Socket,
-    /// It looks up no route for each datagram. Its source address is that of the time when it was connected.
+    /// It looks up no route for each datagram. Its source address is fixed when it is connected.
     connected: RefCell<Option<Connected>>,
 }
 
+/// The first peer that got many in a row.
 struct Connected {
-    socket: Socket,
     peer: SockAddr,
+    /// `None` if it cannot be connected.
+    socket: Option<Socket>,
 }
 
-impl Sender {
+impl SendingSockets {
     pub(crate) fn new(socket: Socket) -> Self {
         Self {
             socket,
@@ -40,7 +42,10 @@ impl Sender {
         while next < datagrams.len() {
             let left = &datagrams[next..];
             let each = left.iter().map(|datagram| (&datagram.packet, Some(&datagram.to)));
-            match self.send_row(left).map_or_else(|| send_first(&self.socket, each), Ok) {
+            match self
+                .send_to_one_peer(left)
+                .map_or_else(|| send_first(&self.socket, each), Ok)
+            {
                 Ok(sent) => next += sent,
                 Err(error) => {
                     failed(next, error);
@@ -51,35 +56,34 @@ impl Sender {
     }
 
     /// Sends the first datagrams by the connected socket, if they are many in a row to one peer, and returns their number.
-    /// `None` also if that fails: it may be for an earlier datagram, of which an ICMP error came.
-    fn send_row(&self, datagrams: &[Datagram]) -> Option<usize> {
+    /// `None` also if that fails: the error may be an ICMP error of an earlier datagram.
+    fn send_to_one_peer(&self, datagrams: &[Datagram]) -> Option<usize> {
         let to = &datagrams.first()?.to;
         let row = datagrams
             .iter()
             .take(MAX_BATCH)
             .take_while(|datagram| datagram.to == *to);
-        if row.clone().count() < MIN_ROW || !may_be_connected(to) {
+        if row.clone().count() < MIN_TO_ONE_PEER || !may_be_connected(to) {
             return None;
         }
         let mut connected = self.connected.borrow_mut();
-        if connected.as_ref().is_none_or(|connected| connected.peer != *to) {
-            *connected = connect(&self.socket, to).ok();
-        }
-        let socket = &connected.as_ref()?.socket;
+        let connected = connected.get_or_insert_with(|| Connected {
+            peer: to.clone(),
+            socket: connect(&self.socket, to).ok(),
+        });
+        // To connect a socket takes longer than it saves if peers take turns.
+        let socket = connected.socket.as_ref().filter(|_| connected.peer == *to)?;
         send_first(socket, row.map(|datagram| (&datagram.packet, None))).ok()
     }
 
     /// Hands over packets that came up although kernel programs take the replies. Then closes the connected socket, so that
-    /// the next one gets the source address of its time.
+    /// the next one gets the source address of then.
     pub(crate) fn take_strays(&self, mut each: impl FnMut(&[u8], SocketAddr)) {
-        let connected = self.connected.take();
-        let sockets = [
-            Some(&self.socket),
-            connected.as_ref().map(|connected| &connected.socket),
-        ];
-        for socket in sockets.into_iter().flatten() {
-            // An error is an ICMP message about an earlier packet, or the interface is gone: the poll of the port says so.
-            let _ = strays::take(socket, &mut each);
+        let connected = self.connected.take().and_then(|connected| connected.socket);
+        for socket in [Some(&self.socket), connected.as_ref()].into_iter().flatten() {
+            // An error is an ICMP message about an earlier packet, which hides those that wait, or the interface is gone: the poll
+            // of the port says so.
+            let _ = strays::take(socket, &mut each).or_else(|_| strays::take(socket, &mut each));
         }
     }
 
@@ -97,30 +101,30 @@ fn may_be_connected(to: &SockAddr) -> bool {
 
 /// A socket at the port and on the device of `sender`, connected to `peer`. A packet of the peer comes to it, all others come to
 /// `sender`.
-fn connect(sender: &Socket, peer: &SockAddr) -> io::Result<Connected> {
+fn connect(sender: &Socket, peer: &SockAddr) -> io::Result<Socket> {
     let socket = Socket::new(peer.domain(), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     socket.bind_device(sender.device()?.as_deref())?;
     // Two sockets of a user may share a port if both allow it, which is revoked before another process can follow.
-    for shares in [true, false] {
-        sender.set_reuse_port(shares)?;
-        socket.set_reuse_port(shares)?;
-        if shares {
-            socket.bind(&sender.local_addr()?)?;
-        }
-    }
+    sender.set_reuse_port(true)?;
+    let shared = socket
+        .set_reuse_port(true)
+        .and_then(|()| socket.bind(&sender.local_addr()?));
+    sender.set_reuse_port(false)?;
+    shared?;
+    socket.set_reuse_port(false)?;
     set_ttl(&socket, Family::V4, UNICAST_TTL)?;
     socket.set_recv_buffer_size(strays::MAX_BYTES)?;
     enlarge_send_buffer(&socket);
     socket.connect(peer)?;
-    Ok(Connected {
-        socket,
-        peer: peer.clone(),
-    })
+    Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::mem::MaybeUninit;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use probe_common::ntp::ErrorEstimate;
     use probe_common::stamp;
@@ -128,12 +132,12 @@ mod tests {
 
     use super::*;
 
-    fn sender(loopback: IpAddr) -> (Sender, SocketAddr) {
+    fn sender(loopback: IpAddr) -> (SendingSockets, SocketAddr) {
         let at = SocketAddr::new(loopback, 0);
         let socket = Socket::new(Domain::for_address(at), Type::DGRAM.nonblocking(), Some(Protocol::UDP)).unwrap();
         socket.bind(&at.into()).unwrap();
         let at = socket.local_addr().unwrap().as_socket().unwrap();
-        (Sender::new(socket), at)
+        (SendingSockets::new(socket), at)
     }
 
     /// As many probes, with numbers from 0 on.
@@ -142,8 +146,17 @@ mod tests {
         (0..number).map(datagram).collect()
     }
 
-    fn is_connected(sender: &Sender) -> bool {
-        sender.connected.borrow().is_some()
+    fn await_packet(socket: &Socket) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while socket.peek(&mut [MaybeUninit::uninit()]).is_err() {
+            assert!(Instant::now() < end);
+            thread::yield_now();
+        }
+    }
+
+    fn is_connected(sender: &SendingSockets) -> bool {
+        let connected = sender.connected.borrow();
+        connected.as_ref().is_some_and(|connected| connected.socket.is_some())
     }
 
     /// Sends 3 × [`MAX_BATCH`] datagrams, those in `refused` to where the kernel refuses to send. Returns the numbers that
@@ -204,11 +217,11 @@ mod tests {
         let v6 = |_| SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
         let group = |_| SocketAddr::from((Ipv4Addr::new(239, 255, 255, 250), 9));
         for (datagrams, wanted) in [
-            (datagrams(MIN_ROW, |_| v4(9)), true),
-            (datagrams(MIN_ROW - 1, |_| v4(9)), false),
+            (datagrams(MIN_TO_ONE_PEER, |_| v4(9)), true),
+            (datagrams(MIN_TO_ONE_PEER - 1, |_| v4(9)), false),
             (datagrams(MAX_BATCH, |index| v4(9 + index as u16 % 2)), false),
-            (datagrams(MIN_ROW, v6), false),
-            (datagrams(MIN_ROW, group), false),
+            (datagrams(MIN_TO_ONE_PEER, v6), false),
+            (datagrams(MIN_TO_ONE_PEER, group), false),
         ] {
             let is_v4 = datagrams[0].to.is_ipv4();
             let loopback = if is_v4 {
@@ -221,6 +234,24 @@ mod tests {
             assert_eq!(is_connected(&sender), wanted, "{datagrams:?}");
             sender.take_strays(|_, _| {});
             assert!(!is_connected(&sender));
+        }
+    }
+
+    #[test]
+    fn no_socket_is_connected_for_each_turn_of_peers() {
+        let peers = [0; 2].map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let (sender, _) = sender(Ipv4Addr::LOCALHOST.into());
+        for peer in peers.iter().cycle().take(4) {
+            let to = peer.local_addr().unwrap();
+            sender.send_all(&datagrams(MIN_TO_ONE_PEER, |_| to), |_, _| unreachable!());
+            let connected = sender.connected.borrow();
+            let first = connected.as_ref().and_then(|connected| connected.peer.as_socket());
+            assert_eq!(first, peers[0].local_addr().ok());
+        }
+        for peer in peers {
+            peer.set_nonblocking(true).unwrap();
+            let arrived = std::iter::from_fn(|| peer.recv(&mut [0; 100]).ok());
+            assert_eq!(arrived.count(), 2 * MIN_TO_ONE_PEER);
         }
     }
 
@@ -242,11 +273,13 @@ mod tests {
         let to = peer.local_addr().unwrap();
         let (sender, at) = sender(Ipv4Addr::LOCALHOST.into());
         for round in 0..2 {
-            sender.send_all(&datagrams(MIN_ROW, |_| to), |_, _| unreachable!());
+            sender.send_all(&datagrams(MIN_TO_ONE_PEER, |_| to), |_, _| unreachable!());
             assert!(is_connected(&sender));
             for socket in [&peer, &other] {
                 socket.send_to(&[round], at).unwrap();
             }
+            await_packet(&sender.socket);
+            await_packet(sender.connected.borrow().as_ref().unwrap().socket.as_ref().unwrap());
             let mut taken = Vec::new();
             sender.take_strays(|packet, from| taken.push((packet.to_vec(), from)));
             taken.sort();
