@@ -53,6 +53,9 @@ pub struct Fleet {
     unread: BTreeSet<String>,
     /// Entries that are of no port, and their revisions: a host could fill the bucket with them.
     surplus: BTreeMap<String, u64>,
+    /// Assignments that name ports whose presence has not come yet, by key: content and revision. The two buckets come in any order.
+    /// Only hubs write assignments.
+    early: BTreeMap<String, (Vec<u8>, u64)>,
     /// Ports that lack an address because another has it.
     contested: BTreeSet<PortId>,
     problems: Problems,
@@ -270,6 +273,7 @@ impl Fleet {
     /// Begins to read the assignment bucket, with all presences known.
     pub fn begin(&mut self, allowed: Allowed, now: Now) {
         self.is_loaded = false;
+        self.early.clear();
         self.apply_offered(allowed, now);
         for port in self.ports.iter_mut().flatten() {
             port.assigned.revision = 0;

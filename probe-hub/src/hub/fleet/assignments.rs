@@ -103,38 +103,43 @@ impl Fleet {
         targets
     }
 
-    /// Takes an entry of the assignment bucket, if it is newer. Those of unknown ports are ignored.
+    /// Takes an entry of the assignment bucket, if it is newer.
     pub fn take_assignment(&mut self, key: &str, content: &[u8], revision: u64, now: Now) {
-        let known = self.id_of_tokens(key).and_then(|id| self.port(id));
-        if known.is_some_and(|port| port.assigned.revision < revision) {
+        let port = self.id_of_tokens(key).and_then(|id| self.port(id));
+        let known = port.map(|port| port.assigned.revision);
+        let known = known.or_else(|| self.early.get(key).map(|(_, revision)| *revision));
+        if known.is_none_or(|known| known < revision) {
             self.correct_assignment(key, content, revision, now);
         }
     }
 
     /// Takes an entry of the assignment bucket whatever this hub believes; revision 0 if there is none.
     pub fn correct_assignment(&mut self, key: &str, content: &[u8], revision: u64, now: Now) {
-        let Some(id) = self.id_of_tokens(key) else { return };
-        let assigned = match serde_json::from_slice::<Assignment>(content) {
-            Ok(assignment) => {
-                let ids = |targets: &[Target]| targets.iter().filter_map(|target| self.id(&target.port)).collect();
-                let prints = |targets: &[Target]| {
-                    targets
-                        .iter()
-                        .map(|target| fingerprint(&target.port, &target.addresses))
-                        .collect()
-                };
-                Assigned {
-                    generation: assignment.generation,
-                    targets: ids(&assignment.targets),
-                    probers: ids(&assignment.probers),
-                    digest: digest(prints(&assignment.targets), prints(&assignment.probers)),
-                    ..Assigned::default()
-                }
-            }
-            // Deleted, or not to be read: it is written anew.
-            Err(_) => Assigned::default(),
+        self.early.remove(key);
+        // Without one it was deleted, or is not to be read: it is written anew.
+        let assignment = serde_json::from_slice::<Assignment>(content).ok();
+        if assignment
+            .as_ref()
+            .is_some_and(|assignment| !self.knows_all(assignment))
+        {
+            self.early.insert(key.to_owned(), (content.to_vec(), revision));
+        }
+        let prints = |targets: &[Target]| {
+            targets
+                .iter()
+                .map(|target| fingerprint(&target.port, &target.addresses))
+                .collect()
         };
-        let Some(port) = self.port_mut(id) else { return };
+        let assigned = assignment.map_or_else(Assigned::default, |assignment| Assigned {
+            generation: assignment.generation,
+            targets: self.known(&assignment.targets),
+            probers: self.known(&assignment.probers),
+            digest: digest(prints(&assignment.targets), prints(&assignment.probers)),
+            ..Assigned::default()
+        });
+        let Some(port) = self.id_of_tokens(key).and_then(|id| self.port_mut(id)) else {
+            return;
+        };
         let is_same = assigned.digest == port.assigned.digest;
         port.assigned = Assigned {
             revision,
@@ -147,6 +152,42 @@ impl Fleet {
             ..assigned
         };
         self.version += u64::from(!is_same);
+    }
+
+    /// Takes the assignments again that came before the presence of a port that they name.
+    pub(super) fn take_early(&mut self, now: Now) {
+        for (key, (content, revision)) in std::mem::take(&mut self.early) {
+            let Ok(assignment) = serde_json::from_slice::<Assignment>(&content) else {
+                continue;
+            };
+            let (targets, probers) = (self.known(&assignment.targets), self.known(&assignment.probers));
+            let is_complete = self.knows_all(&assignment);
+            match self.id_of_tokens(&key).and_then(|id| self.port_mut(id)) {
+                Some(port) if port.assigned.revision == revision => {
+                    if port.expected.0 == assignment.generation {
+                        port.expected.1.clone_from(&probers);
+                    }
+                    (port.assigned.targets, port.assigned.probers) = (targets, probers);
+                    self.version += 1;
+                }
+                Some(port) if port.assigned.revision > revision => continue,
+                Some(_) => self.correct_assignment(&key, &content, revision, now),
+                None => {}
+            }
+            if !is_complete {
+                self.early.insert(key, (content, revision));
+            }
+        }
+    }
+
+    fn known(&self, targets: &[Target]) -> Vec<PortId> {
+        targets.iter().filter_map(|target| self.id(&target.port)).collect()
+    }
+
+    fn knows_all(&self, assignment: &Assignment) -> bool {
+        let targets = assignment.targets.iter().chain(&assignment.probers);
+        let mut ports = targets.map(|target| &target.port).chain([&assignment.port]);
+        ports.all(|port| self.id(port).is_some())
     }
 }
 

@@ -72,6 +72,7 @@ impl Fleet {
     }
 
     pub(super) fn apply_offered(&mut self, allowed: Allowed, now: Now) {
+        let known = self.ports.len();
         let mut offered: Vec<_> = std::mem::take(&mut self.offered).into_iter().collect();
         offered.sort_by_key(|(_, (_, revision))| *revision);
         for (key, (content, revision)) in offered {
@@ -87,6 +88,9 @@ impl Fleet {
             if let Some(port) = self.id_of_tokens(&key).and_then(|id| self.port_mut(id)) {
                 port.revision = revision;
             }
+        }
+        if self.ports.len() > known {
+            self.take_early(now);
         }
     }
 

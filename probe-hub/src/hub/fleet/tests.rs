@@ -1,6 +1,7 @@
 use super::assignments::Due;
 use super::*;
 use crate::hub::neighbours;
+use crate::message::assignment::Assignment;
 use crate::message::presence::{NETWORK, Presence, RACK, ZONE};
 
 const SECOND: u64 = 1_000_000_000;
@@ -455,6 +456,69 @@ fn assignments_are_written_once_and_another_hub_finds_the_same() {
     choose(&mut second);
     let due = second.due(PortId(0), usize::MAX, at(3));
     assert!((2..25).contains(&due.len()), "{}", due.len());
+}
+
+#[test]
+fn assignments_may_come_before_the_ports_that_they_name() {
+    let mut first = fleet(6);
+    choose(&mut first);
+    let written = write(&mut first, 1, at(1));
+    let ports: Vec<_> = first.ports().map(|(_, port)| port.presence.clone()).collect();
+    let names = |fleet: &Fleet, ids: &[PortId]| -> BTreeSet<String> {
+        let ports = ids.iter().filter_map(|id| fleet.port(*id));
+        ports.map(|port| port.name.to_string()).collect()
+    };
+    for early in 0..=ports.len() {
+        let mut second = Fleet::default();
+        let (before, after) = ports.split_at(ports.len() - early);
+        for port in before {
+            set(&mut second, port, at(2));
+        }
+        for (key, content, revision) in &written {
+            second.take_assignment(key, content, *revision, at(2));
+            // Those of older revisions change nothing.
+            second.take_assignment(key, b"", 0, at(2));
+        }
+        for (key, content, _) in &written {
+            let generation = serde_json::from_slice::<Assignment>(content).unwrap().generation;
+            hear(&mut second, &key.replace('.', "/"), 1, generation, 0, at(2));
+        }
+        // Each comes in a turn of its own.
+        for port in after {
+            set(&mut second, port, at(3));
+        }
+        for (key, content, _) in &written {
+            let assignment: Assignment = serde_json::from_slice(content).unwrap();
+            hear(&mut second, &key.replace('.', "/"), 1, assignment.generation, 0, at(4));
+            let (id, known) = (
+                second.id(&assignment.port).unwrap(),
+                first.id(&assignment.port).unwrap(),
+            );
+            assert_eq!(
+                names(&second, second.targets(id)),
+                names(&first, first.targets(known)),
+                "{early} {key}"
+            );
+            assert!(second.is_confirmed(id), "{early} {key}");
+            for prober in &assignment.probers {
+                assert!(second.expects(id, second.id(&prober.port).unwrap()), "{early} {key}");
+            }
+        }
+        assert!(second.early.is_empty());
+        choose(&mut second);
+        assert_eq!(second.due(PortId(0), usize::MAX, at(4)), [], "{early}");
+    }
+
+    // One that is deleted before its port is known does not come back.
+    let mut third = Fleet::default();
+    let (key, content, revision) = &written[0];
+    third.take_assignment(key, content, *revision, at(2));
+    third.take_assignment(key, b"", revision + 1, at(2));
+    for port in &ports {
+        set(&mut third, port, at(3));
+    }
+    let id = third.id(&ports[0].port).unwrap();
+    assert!(third.targets(id).is_empty() && third.early.is_empty());
 }
 
 #[test]
