@@ -69,7 +69,9 @@ async fn watch(hub: &Hub) -> Result<()> {
     })
     .await?;
     let now = Now::read();
-    for key in hub.fleet().keys() {
+    // Not in the head of the loop, which would hold the lock that its body takes.
+    let known = hub.fleet().keys();
+    for key in known {
         if !keys.contains(&key) {
             hub.fleet().offer(&key, None, 0, now);
         }

@@ -352,6 +352,29 @@ async fn a_hub_goes_on_when_the_server_comes_back_and_deletes_ports_that_are_gon
 }
 
 #[tokio::test]
+async fn ports_of_a_bucket_that_was_lost_are_forgotten_until_they_come_back() {
+    let Some(mut place) = Place::start().await else { return };
+    let config = place.config("hub");
+    let limits = config.limits;
+    let hub = Hub::start(config).await.unwrap();
+    let jetstream = jetstream::new(place.client().await);
+    let presences = jetstream.get_key_value(subjects::PRESENCE).await.unwrap();
+    for index in 0..3 {
+        announce(&presences, &presence(index, &format!("10.0.0.{}", index + 1))).await;
+    }
+    let present = || hub.fleet().candidates().len();
+    until("three ports are known", 20, async || present() == 3).await;
+    let bucket = format!("KV_{}", subjects::PRESENCE);
+    jetstream.delete_stream(bucket).await.unwrap();
+    stores::make(&jetstream, &limits, START_TIMEOUT).await.unwrap();
+    until("they are forgotten", 60, async || present() == 0).await;
+    announce(&presences, &presence(1, "10.0.0.2")).await;
+    until("one is back", 20, async || present() == 1).await;
+    hub.stop().await;
+    place.stop_server().await;
+}
+
+#[tokio::test]
 async fn a_hub_that_no_server_will_take_ends_at_once_and_says_why() {
     let Some(place) = Place::start().await else { return };
     let mut unknown = place.config("hub");

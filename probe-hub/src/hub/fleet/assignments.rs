@@ -140,6 +140,9 @@ impl Fleet {
         let Some(port) = self.id_of_tokens(key).and_then(|id| self.port_mut(id)) else {
             return;
         };
+        if port.expected.0 == assigned.generation {
+            port.expected.1.clone_from(&assigned.probers);
+        }
         let is_same = assigned.digest == port.assigned.digest;
         port.assigned = Assigned {
             revision,
