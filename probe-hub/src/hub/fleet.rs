@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::problems::{ProblemKind, Problems};
+use crate::message::assignment::Assignment;
 use crate::message::heartbeat::{Heartbeat, INTERVAL_NS};
 use crate::name::{HostName, PortName};
 
@@ -53,9 +54,9 @@ pub struct Fleet {
     unread: BTreeSet<String>,
     /// Entries that are of no port, and their revisions: a host could fill the bucket with them.
     surplus: BTreeMap<String, u64>,
-    /// Assignments that name ports whose presence has not come yet, by key: content and revision. The two buckets come in any order.
-    /// Only hubs write assignments.
-    early: BTreeMap<String, (Vec<u8>, u64)>,
+    /// Assignments that name ports whose presence has not come yet, by key, with their revisions. The two buckets come in any
+    /// order. Only hubs write assignments.
+    early: BTreeMap<String, (Assignment, u64)>,
     /// Ports that lack an address because another has it.
     contested: BTreeSet<PortId>,
     problems: Problems,

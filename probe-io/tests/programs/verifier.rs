@@ -25,7 +25,7 @@ const CEILINGS: [(&str, u32); 11] = [
 
 /// Older kernels may process so many times more, up to [`LIMIT`]. Linux 6.1 was seen to process 1.35 to 1.4 times as many
 /// instructions of XDP and of the observers of hops, and 1.6 times as many of earlier programs. The ratio depends on the code,
-/// and nobody has measured the kernels between, so there is room: growth is noticed on newer kernels.
+/// and kernels in between were not measured, so the factor is generous. Growth is noticed on newer kernels.
 const OLDER: u32 = 3;
 
 /// For each program on any kernel: a tenth of what the verifier processes before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`,

@@ -94,7 +94,7 @@ fn a_dropped_run_detaches_and_its_balls_land() {
     assert!(!link.contains("prog/xdp"), "{link}");
 }
 
-/// The namespace of the process that is to be stopped or killed.
+/// The namespace of the process that is to be suspended or killed.
 const NEAR: &str = "KSTAMP_VOLLEY_NEAR";
 
 /// The process that [`a_killed_process_leaves_no_ball_in_the_air`] starts.
@@ -128,7 +128,7 @@ fn run_to_be_killed(inputs: &PlanInputs) {
     });
 }
 
-/// The process that [`balls_of_a_stopped_process_end_at_the_deadline`] starts.
+/// The process that [`balls_of_a_suspended_process_end_at_the_deadline`] starts.
 #[test]
 fn runs_for_a_short_time() {
     let Ok(near) = std::env::var(NEAR) else { return };

@@ -116,70 +116,67 @@ impl Fleet {
     /// Takes an entry of the assignment bucket whatever this hub believes; revision 0 if there is none.
     pub fn correct_assignment(&mut self, key: &str, content: &[u8], revision: u64, now: Now) {
         self.early.remove(key);
-        // Without one it was deleted, or is not to be read: it is written anew.
-        let assignment = serde_json::from_slice::<Assignment>(content).ok();
-        if assignment
-            .as_ref()
-            .is_some_and(|assignment| !self.knows_all(assignment))
-        {
-            self.early.insert(key.to_owned(), (content.to_vec(), revision));
-        }
+        self.set_assignment(key, serde_json::from_slice(content).ok(), revision, now);
+    }
+
+    /// `None` for an entry that was deleted or cannot be read. It is written anew.
+    fn set_assignment(&mut self, key: &str, assignment: Option<Assignment>, revision: u64, now: Now) {
         let prints = |targets: &[Target]| {
             targets
                 .iter()
                 .map(|target| fingerprint(&target.port, &target.addresses))
                 .collect()
         };
-        let assigned = assignment.map_or_else(Assigned::default, |assignment| Assigned {
-            generation: assignment.generation,
-            targets: self.known(&assignment.targets),
-            probers: self.known(&assignment.probers),
-            digest: digest(prints(&assignment.targets), prints(&assignment.probers)),
-            ..Assigned::default()
+        let (generation, digest) = assignment.as_ref().map_or((0, 0), |assignment| {
+            let digest = digest(prints(&assignment.targets), prints(&assignment.probers));
+            (assignment.generation, digest)
         });
-        let Some(port) = self.id_of_tokens(key).and_then(|id| self.port_mut(id)) else {
-            return;
-        };
-        if port.expected.0 == assigned.generation {
-            port.expected.1.clone_from(&assigned.probers);
+        if let Some(port) = self.id_of_tokens(key).and_then(|id| self.port_mut(id)) {
+            let is_same = digest == port.assigned.digest;
+            port.assigned = Assigned {
+                generation,
+                revision,
+                digest,
+                written_ns: now.monotonic_ns,
+                tries: if is_same {
+                    port.assigned.tries.saturating_add(1)
+                } else {
+                    0
+                },
+                ..Assigned::default()
+            };
+            self.version += u64::from(!is_same);
         }
-        let is_same = assigned.digest == port.assigned.digest;
-        port.assigned = Assigned {
-            revision,
-            written_ns: now.monotonic_ns,
-            tries: if is_same {
-                port.assigned.tries.saturating_add(1)
-            } else {
-                0
-            },
-            ..assigned
-        };
-        self.version += u64::from(!is_same);
+        if let Some(assignment) = assignment {
+            self.resolve(key, assignment, revision);
+        }
+    }
+
+    /// Sets the neighbours of an assignment that are known. If not all are, the assignment is kept, and taken again later.
+    fn resolve(&mut self, key: &str, assignment: Assignment, revision: u64) {
+        let (targets, probers) = (self.known(&assignment.targets), self.known(&assignment.probers));
+        let is_complete = self.knows_all(&assignment);
+        if let Some(port) = self.id_of_tokens(key).and_then(|id| self.port_mut(id)) {
+            if port.expected.0 == assignment.generation {
+                port.expected.1.clone_from(&probers);
+            }
+            (port.assigned.targets, port.assigned.probers) = (targets, probers);
+        }
+        if !is_complete {
+            self.early.insert(key.to_owned(), (assignment, revision));
+        }
     }
 
     /// Takes the assignments again that came before the presence of a port that they name.
     pub(super) fn take_early(&mut self, now: Now) {
-        for (key, (content, revision)) in std::mem::take(&mut self.early) {
-            let Ok(assignment) = serde_json::from_slice::<Assignment>(&content) else {
-                continue;
-            };
-            let (targets, probers) = (self.known(&assignment.targets), self.known(&assignment.probers));
-            let is_complete = self.knows_all(&assignment);
-            match self.id_of_tokens(&key).and_then(|id| self.port_mut(id)) {
-                Some(port) if port.assigned.revision == revision => {
-                    if port.expected.0 == assignment.generation {
-                        port.expected.1.clone_from(&probers);
-                    }
-                    (port.assigned.targets, port.assigned.probers) = (targets, probers);
-                    self.version += 1;
-                }
-                Some(port) if port.assigned.revision > revision => continue,
-                Some(_) => self.correct_assignment(&key, &content, revision, now),
-                None => {}
+        for (key, (assignment, revision)) in std::mem::take(&mut self.early) {
+            let port = self.id_of_tokens(&key).and_then(|id| self.port(id));
+            if port.is_some_and(|port| port.assigned.revision < revision) {
+                self.set_assignment(&key, Some(assignment), revision, now);
+            } else {
+                self.resolve(&key, assignment, revision);
             }
-            if !is_complete {
-                self.early.insert(key, (content, revision));
-            }
+            self.version += 1;
         }
     }
 

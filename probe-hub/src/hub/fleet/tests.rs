@@ -1,7 +1,6 @@
 use super::assignments::Due;
 use super::*;
 use crate::hub::neighbours;
-use crate::message::assignment::Assignment;
 use crate::message::presence::{NETWORK, Presence, RACK, ZONE};
 
 const SECOND: u64 = 1_000_000_000;
