@@ -6,8 +6,6 @@ mod support;
 
 use std::fs;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -18,7 +16,7 @@ use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, BASE_LEN, ReplyFields};
 use probe_host::clock::realtime_ns;
 use serde_json::Value;
-use support::{FAR_V4, NEAR_V4, Pair, count, in_namespace, ip, run};
+use support::{FAR_V4, NEAR_V4, Pair, count, ethtool, in_namespace, ip, key_file, run};
 
 const FAR_V6: &str = "fd01::6";
 
@@ -152,37 +150,13 @@ fn a_volley_is_sent_at_the_rate_that_the_peer_agrees_to() {
     assert!(status.success() && stderr.is_empty(), "{stderr}");
 }
 
-/// Makes a veth poll, so that it takes frames of XDP programs from its other end.
-fn enable_gro(namespace: &str, interface: &str) {
-    /// `SIOCETHTOOL` of `linux/sockios.h`, `ETHTOOL_SGRO` and `struct ethtool_value` of `linux/ethtool.h`.
-    const SIOCETHTOOL: libc::Ioctl = 0x8946;
-    let enable = || {
-        let mut set_gro_on = [0x2c_u32, 1];
-        in_namespace(namespace);
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        let mut request = libc::ifreq {
-            ifr_name: [0; libc::IFNAMSIZ],
-            ifr_ifru: libc::__c_anonymous_ifr_ifru {
-                ifru_data: (&raw mut set_gro_on).cast(),
-            },
-        };
-        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-            *to = from.cast_signed() as libc::c_char;
-        }
-        // SAFETY: `request` is an ifreq whose data points to the live values that ETHTOOL_SGRO reads.
-        let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-        assert_eq!(result, 0, "{interface}: {}", std::io::Error::last_os_error());
-    };
-    // A thread of its own, so that this one stays in its namespace.
-    thread::scope(|scope| scope.spawn(enable).join().unwrap());
-}
-
 #[test]
 fn a_device_that_refuses_the_xdp_program_goes_on_with_a_socket() {
     let Some(pair) = Pair::new() else { return };
     // The driver reports that it runs XDP programs and takes their frames, and refuses them for the MTU of the other end.
     ip(&pair.far, "link set port2 mtu 9000");
-    enable_gro(&pair.far, "port2");
+    // A veth that polls takes frames of XDP programs from its other end.
+    ethtool::set(&pair.far, "port2", ethtool::SGRO, 1);
     let _far = pair.reflector("--attach tc");
     let why = "port1 does not take the XDP program in native mode: ";
     for mode in ["volley", "train"] {
@@ -257,10 +231,7 @@ fn a_volley_goes_to_another_host_only() {
 #[test]
 fn a_host_with_a_key_gets_no_volley() {
     let Some(pair) = Pair::new() else { return };
-    let files = tempfile::tempdir().unwrap();
-    let key = files.path().join("key");
-    fs::write(&key, "00112233445566778899aabbccddeeff").unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let (_directory, key) = key_file(b"00112233445566778899aabbccddeeff");
     let _far = pair.reflector(&format!("--key-file {}", key.display()));
     let arguments = format!("--peer {FAR_V4} --duration 300ms");
     refused(&pair, &arguments, 1, "does not answer the identity request");

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+pub mod ethtool;
 pub mod http;
 pub mod ovs;
 

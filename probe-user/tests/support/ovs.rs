@@ -4,8 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 use std::fs;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command as Program;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{can_run, command, in_namespace, run};
+use super::{can_run, command, ethtool, run};
 
 /// Whether Open vSwitch can be run; prints why not.
 pub fn can_switch() -> bool {
@@ -99,25 +97,5 @@ impl Drop for OpenVSwitch {
 
 /// Makes a veth complete the checksums of what it sends, as the switch forwards frames as they are.
 pub fn disable_offload(namespace: &str, interface: &str) {
-    /// `SIOCETHTOOL` of `linux/sockios.h`, `ETHTOOL_STXCSUM` and `struct ethtool_value` of `linux/ethtool.h`.
-    const SIOCETHTOOL: libc::Ioctl = 0x8946;
-    let disable = || {
-        let mut set_checksums_off = [0x17_u32, 0];
-        in_namespace(namespace);
-        let socket = UnixDatagram::unbound().unwrap();
-        let mut request = libc::ifreq {
-            ifr_name: [0; libc::IFNAMSIZ],
-            ifr_ifru: libc::__c_anonymous_ifr_ifru {
-                ifru_data: (&raw mut set_checksums_off).cast(),
-            },
-        };
-        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-            *to = from.cast_signed() as libc::c_char;
-        }
-        // SAFETY: `request` is an ifreq whose data points to the live values that ETHTOOL_STXCSUM reads.
-        let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-        assert_eq!(result, 0, "{interface}: {}", std::io::Error::last_os_error());
-    };
-    // A thread of its own, so that this one stays in its namespace.
-    std::thread::scope(|scope| scope.spawn(disable).join().unwrap());
+    ethtool::set(namespace, interface, ethtool::STXCSUM, 0);
 }
